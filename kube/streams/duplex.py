@@ -1,0 +1,158 @@
+"""A connection as two byte streams: the shape everything here works on, and the ways to make and join them.
+
+Owns the shape, its asyncio version, upgraded client connections and the copying between two connections.
+Must not know what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Iterable
+from typing import Protocol
+
+from kube.streams.errors import RefusedError, StreamError
+
+_PIECE = 256 * 1024
+_HEAD_LIMIT = 64 * 1024
+_BODY_LIMIT = 8 * 1024
+
+
+class Duplex(Protocol):
+    """One connection. Writing waits while the peer does not read."""
+
+    async def read(self, n: int = 65536, /) -> bytes:
+        """Return up to n bytes; b"" once the peer has ended its side."""
+
+    async def write(self, data: bytes, /) -> None:
+        """Send bytes, in one piece with respect to other writers."""
+
+    async def write_eof(self) -> None:
+        """End our side; the peer's goes on."""
+
+    async def close(self) -> None:
+        """End both sides."""
+
+
+class StreamDuplex:
+    """A Duplex over asyncio's reader and writer."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def read(self, n: int = 65536, /) -> bytes:
+        """Return up to n bytes; b"" at the end or after a lost connection."""
+        try:
+            return await self._reader.read(n)
+        except OSError:
+            return b""
+
+    async def write(self, data: bytes, /) -> None:
+        """Send bytes; raises StreamError when the connection is gone."""
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except OSError as e:
+            raise StreamError(f"connection lost while writing: {e}") from e
+
+    async def write_eof(self) -> None:
+        """End our side. TLS knows no half-close: there it does nothing."""
+        with contextlib.suppress(OSError, RuntimeError):
+            if self._writer.can_write_eof():
+                self._writer.write_eof()
+
+    async def close(self) -> None:
+        """Close without waiting for the peer."""
+        self._writer.close()
+
+
+async def upgrade(
+    host: str,
+    port: int,
+    *,
+    target: str,
+    headers: Iterable[tuple[str, str]],
+    method: str = "POST",
+    tls: ssl.SSLContext | None = None,
+    server_hostname: str | None = None,
+    timeout: float = 30.0,
+) -> tuple[dict[str, str], StreamDuplex]:
+    """Ask a server to switch protocols. Returns its headers (lower-case names) and the connection.
+
+    Raises RefusedError when it answers anything but 101, StreamError when it does not answer; `timeout` in seconds.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            reader, writer = await asyncio.open_connection(
+                host, port, ssl=tls, server_hostname=server_hostname if tls else None, limit=2 * _PIECE
+            )
+            try:
+                return await _switch(reader, writer, method, target, headers), StreamDuplex(reader, writer)
+            except BaseException:
+                writer.close()
+                raise
+    except TimeoutError as e:
+        raise StreamError(f"no answer to the upgrade from {host}:{port} within {timeout:g} s") from e
+    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as e:
+        raise StreamError(f"cannot upgrade a connection to {host}:{port}: {e}") from e
+
+
+async def _switch(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    method: str,
+    target: str,
+    headers: Iterable[tuple[str, str]],
+) -> dict[str, str]:
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers), "", ""]
+    text = "\r\n".join(lines)
+    if text.count("\n") != len(lines) - 1:
+        raise StreamError("a header holds a line break")
+    writer.write(text.encode("latin-1"))
+    head = (await reader.readuntil(b"\r\n\r\n"))[:_HEAD_LIMIT].decode("latin-1").split("\r\n")
+    reply = {
+        name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)
+    }
+    status = head[0].split(" ", 2)[1:2]
+    if status != ["101"]:
+        raise RefusedError(
+            status=int(status[0]) if status and status[0].isdigit() else 502, body=await _body(reader, reply)
+        )
+    return reply
+
+
+async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> str:
+    length = headers.get("content-length", "")
+    if not length.isdigit():
+        return ""
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        return (await reader.readexactly(min(int(length), _BODY_LIMIT))).decode(errors="replace").strip()
+    return ""
+
+
+class _Ended(Exception):
+    """One side has ended."""
+
+
+async def join(left: Duplex, right: Duplex) -> None:
+    """Copy both ways until one side ends or is lost, then close both.
+
+    Framed protocols end themselves inside their frames, and TLS has no half-close: so one end is the end of both.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_copy(left, right))
+            group.create_task(_copy(right, left))
+    except* (_Ended, StreamError, OSError):
+        pass
+    finally:
+        await left.close()
+        await right.close()
+
+
+async def _copy(source: Duplex, sink: Duplex) -> None:
+    while data := await source.read(_PIECE):
+        await sink.write(data)
+    raise _Ended
