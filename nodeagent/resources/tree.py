@@ -1,0 +1,113 @@
+"""Making and removing pod cgroups in the kernel's file tree. What goes where is `cgroups`' decision.
+
+Blocking file work; call it in a thread. Everything here may run twice.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, Literal
+
+from nodeagent.resources import cgroups
+
+log = logging.getLogger(__name__)
+
+MOUNT: Final = Path("/sys/fs/cgroup")
+V1_CONTROLLERS: Final = ("cpu", "cpuacct", "memory", "pids", "cpuset", "devices", "freezer", "blkio", "systemd")
+V2_CONTROLLERS: Final = "+cpu +memory +pids"
+LEFTOVERS: Final = ("unified", "hugetlb", "net_cls", "net_prio", "perf_event", "rdma", "misc")
+PATIENCE: Final = 2.0  # seconds for the kernel to let go of a dying cgroup
+INHERITED: Final = ("cpuset.cpus", "cpuset.mems")
+
+
+def version(mount: Path = MOUNT) -> Literal[1, 2]:
+    """Which cgroup version governs resources on this machine."""
+    return 2 if (mount / "cgroup.controllers").exists() else 1
+
+
+class Tree:
+    """The cgroup file system."""
+
+    def __init__(self, layout: cgroups.Layout, *, mount: Path = MOUNT) -> None:
+        self._layout = layout
+        self._mount = mount
+
+    def create(self, cgroup: cgroups.PodCgroup) -> None:
+        """Makes a pod's cgroup and writes its values; OSError if the kernel refuses."""
+        if self._layout.driver == "systemd":
+            return  # the runtime asks systemd for the slice; the values follow in `update`
+        for root in self._roots(V1_CONTROLLERS):
+            self._descend(root, cgroup.path)
+        self.update(cgroup)
+
+    def update(self, cgroup: cgroups.PodCgroup) -> None:
+        """Writes the values of an existing cgroup."""
+        for (controller, file), text in cgroup.values.items():
+            root = self._mount if self._layout.version == 2 else self._mount / controller
+            path = root / cgroup.path.lstrip("/") / file
+            if path.exists() and path.read_text().strip() != text:
+                path.write_text(text)
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Removes cgroups with everything below them, in every controller; what is busy is left and said."""
+        for path in paths:
+            for root in self._roots((*V1_CONTROLLERS, *LEFTOVERS)):
+                self._remove(root / path.lstrip("/"))
+
+    def pods(self) -> set[str]:
+        """UIDs of the pods that have a cgroup here (cgroupfs names)."""
+        found: set[str] = set()
+        for root in self._roots(("memory", "systemd")):
+            base = root / cgroups.pods_root(self._layout).lstrip("/")
+            for folder in (base, base / "burstable", base / "besteffort"):
+                found |= {entry.name[3:] for entry in folder.glob("pod*") if entry.is_dir()}
+        return found
+
+    def _roots(self, controllers: Iterable[str]) -> Iterator[Path]:
+        if self._layout.version == 2:
+            yield self._mount
+            return
+        for controller in controllers:
+            root = self._mount / controller
+            if root.is_dir() and not root.is_symlink():
+                yield root
+
+    def _descend(self, root: Path, path: str) -> None:
+        """Makes each level, handing controllers (v2) and cpusets (v1) down."""
+        here = root
+        for part in path.strip("/").split("/"):
+            if self._layout.version == 2:
+                with contextlib.suppress(OSError):
+                    (here / "cgroup.subtree_control").write_text(V2_CONTROLLERS)
+            parent, here = here, here / part
+            here.mkdir(exist_ok=True)
+            if root.name == "cpuset":
+                inherit(parent, here)
+
+    def _remove(self, path: Path) -> None:
+        if not path.is_dir():
+            return
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                for folder in sorted((p for p in path.rglob("*") if p.is_dir()), reverse=True):
+                    folder.rmdir()
+                path.rmdir()
+            except FileNotFoundError:
+                return
+            except OSError as e:
+                if time.monotonic() > deadline:
+                    log.warning("cgroup %s stays behind: %s", path, e)
+                    return
+                time.sleep(0.05)
+            else:
+                return
+
+
+def inherit(parent: Path, child: Path) -> None:
+    """A new v1 cpuset is empty and can hold no process until it is filled."""
+    for file in INHERITED:
+        if (child / file).exists() and not (child / file).read_text().strip():
+            (child / file).write_text((parent / file).read_text())
