@@ -6,7 +6,7 @@ Owns the naming rule and the decoding options. Must not know any kind.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -47,7 +47,7 @@ def decode(raw: bytes | str, kind: type[T]) -> T:
     Raises DecodeError naming the path and the fault.
     """
     try:
-        return _decoder(kind).decode(raw)  # type: ignore[no-any-return]
+        return _decoder(cast(Any, kind)).decode(raw)  # type: ignore[no-any-return]
     except msgspec.ValidationError:
         return _decode_with_nulls(raw, kind)
     except msgspec.DecodeError as error:
