@@ -1,0 +1,123 @@
+"""The CNI daemon: the component that serves the plugin and keeps the node's part of the pod network.
+
+Owns composition only: socket, routes, leases left over from a crash. Must not know CRI or Services.
+"""
+
+import asyncio
+import logging
+from ipaddress import ip_address, ip_interface
+from pathlib import Path
+
+from cni import attachment, install, masquerade, netlink
+from cni.config import CNIConfiguration
+from cni.ipam.store import DiskLeases, Leases
+from cni.links import KernelLinks, Links
+from cni.network import Network
+from cni.overlay.routes import KernelRoutes
+from cni.plugin import Plugin
+from cni.server import Server
+from kube import scheme
+from kube.runtime import process
+from kube.runtime.component import Deps
+from kube.types import Node
+
+log = logging.getLogger(__name__)
+
+NFT = "/usr/sbin/nft"
+NFT_TIMEOUT_SECONDS = 20.0
+NETWORK_NAME = "nodeagent"
+DEFAULT_MTU = 1500
+
+
+class Daemon:
+    """`kube.runtime.component.Component` of this package."""
+
+    name = "cni"
+
+    def __init__(self, config: CNIConfiguration, deps: Deps) -> None:
+        self._config = config
+        self._deps = deps
+        self._server = Server(Path(config.socket), Plugin())
+        self._network = Network(
+            config,
+            node_name=deps.node_name,
+            nodes=deps.informers.get(scheme.NODES, Node),
+            routes=KernelRoutes(),
+            apply_rules=apply_rules,
+            report=self._report,
+            mtu=lambda: interface_mtu(deps.node_ip),
+        )
+
+    async def run(self) -> None:
+        """Installs the plugin, frees what a crash left, then serves and follows the nodes."""
+        await asyncio.to_thread(install.plugin, self._config)
+        await asyncio.to_thread(self._free_leaked)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._server.run())
+            group.create_task(self._network.run())
+
+    def ready(self) -> str | None:
+        """None once pods can be attached and other nodes reached."""
+        return self._network.ready()
+
+    async def reload(self) -> None:
+        """Nothing to take over: ranges and peers come from the API."""
+
+    async def close(self) -> None:
+        """Pods, routes and rules stay: a restart interrupts nothing."""
+        self._server.close()
+
+    def _free_leaked(self) -> None:
+        leases = DiskLeases(Path(self._config.data_dir) / NETWORK_NAME)
+        for container_id in free_leaked(leases, KernelLinks(), bridge=self._config.bridge):
+            log.info("freed the addresses of sandbox %s: its interface is gone", container_id)
+
+    async def _report(self) -> None:
+        now = self._deps.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        condition = {
+            "type": "NetworkUnavailable",
+            "status": "False",
+            "reason": "RouteCreated",
+            "message": "nodeagent programmed the routes to the other nodes",
+            "lastHeartbeatTime": now,
+            "lastTransitionTime": now,
+        }
+        await self._deps.client.patch(
+            scheme.NODES,
+            self._deps.node_name,
+            {"status": {"conditions": [condition]}},
+            kind="strategic",
+            subresource="status",
+        )
+
+
+def free_leaked(leases: Leases, links: Links, *, bridge: str) -> list[str]:
+    """Releases leases whose host interface is gone (a crash between ADD and its answer, a reboot); their sandboxes."""
+    present = set(links.host_names(bridge))
+    gone = [lease for lease in leases.held() if attachment.host_name(lease.container_id, lease.ifname) not in present]
+    for lease in gone:
+        leases.release(container_id=lease.container_id, ifname=lease.ifname)
+    return sorted({lease.container_id for lease in gone})
+
+
+async def apply_rules(text: str) -> None:
+    """One nft transaction. Raises kube.runtime.process.ProcessError with nft's words."""
+    await process.run([NFT, "-f", "-"], stdin=text.encode(), timeout=NFT_TIMEOUT_SECONDS)
+
+
+async def remove_rules() -> None:
+    """Removes our tables, for uninstall."""
+    await apply_rules(masquerade.removal())
+
+
+def interface_mtu(address: str) -> int:
+    """The MTU in bytes of the interface that holds an address: direct routes need no room for an outer header."""
+    wanted = ip_address(address)
+    with netlink.Socket() as host:
+        holders = {
+            index
+            for index, text in map(netlink.parse_address, host.ask(netlink.dump_addresses()))
+            if ip_interface(text).ip == wanted
+        }
+        links = map(netlink.parse_link, host.ask(netlink.dump_links()))
+        return next((link.mtu for link in links if link.index in holders), DEFAULT_MTU)

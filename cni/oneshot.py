@@ -1,0 +1,33 @@
+"""The plugin as a process of its own, where there is no daemon (other runtimes, a dead agent), and host clean-up."""
+
+import os
+import sys
+
+
+def plugin() -> int:
+    """One CNI call: environment and standard input in, result or error on standard output, exit code out."""
+    from cni.plugin import Plugin
+
+    code, body = Plugin().call(os.environ, sys.stdin.buffer.read())
+    sys.stdout.buffer.write(body)
+    return code
+
+
+def cleanup() -> int:
+    """Removes our rules, routes and bridge from this host; pods that still run lose their network. Safe twice."""
+    import asyncio
+
+    from cni import daemon
+    from cni.config import CNIConfiguration
+    from cni.links import KernelLinks
+    from cni.overlay.plan import Change
+    from cni.overlay.routes import PROTOCOL, KernelRoutes
+
+    bridge = CNIConfiguration().bridge
+    asyncio.run(daemon.remove_rules())
+    routes, links = KernelRoutes(), KernelLinks()
+    routes.apply(Change(remove=tuple(routes.observe())))
+    for name in (*links.host_names(bridge), bridge):
+        links.detach(name)
+    print(f"removed: bridge {bridge}, its interfaces, routes of protocol {PROTOCOL}, nft tables")
+    return 0
