@@ -45,12 +45,15 @@ class Upgrade:
 
     def __init__(self, protocol: str, take_over: Callable[[bytes], SocketDuplex]) -> None:
         self.protocol = protocol
+        self.accepted = False
         self._take_over = take_over
 
     async def accept(self, status: int = 101, headers: Sequence[tuple[bytes, bytes]] = ()) -> Duplex:
         """Write the head of the answer and take the connection over; the caller closes it."""
         lines = [STATUS_LINE[status], *(b"%s: %s\r\n" % pair for pair in headers), b"\r\n"]
-        return self._take_over(b"".join(lines))
+        duplex = self._take_over(b"".join(lines))
+        self.accepted = True
+        return duplex
 
 
 class Server:
@@ -134,6 +137,10 @@ class Server:
         except asyncio.CancelledError:
             if not self.draining.is_set():
                 raise  # uvicorn would log our own end as a fault of the application
+        except ConnectionError as error:
+            if (upgrade := scope["extensions"].get("kube.upgrade")) is None or not upgrade.accepted:
+                raise
+            log.debug("%s: %s ended: %s", self.name, scope["path"], error)
 
     async def _end(self) -> None:
         """Requests under way may finish; what is left when the time is over sees its client leave, then is cut."""

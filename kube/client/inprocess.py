@@ -73,25 +73,28 @@ class InProcessTransport:
         """See `Transport.stream`."""
         exchange = _Streamed(body)
         scope = self._scope(method, path, params, headers, body)
-        failure: Exception | None = None
+        failure: BaseException | None = None
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(self._serve(scope, exchange), name=f"in-process {path}")
             try:
-                async with asyncio.timeout(timeout):
-                    await exchange.started.wait()
-                if exchange.status is None:
-                    raise Unreachable(self.server, f"{method} {path} was not answered")
-                yield StreamResponse(exchange.status, exchange.headers, exchange.chunks())
-            except TimeoutError as error:
-                failure = Unreachable(self.server, f"no answer to {method} {path} within {timeout:g} s")
-                failure.__cause__ = error
-            except Exception as error:
+                yield await self._head(exchange, f"{method} {path}", timeout)
+            except (Exception, GeneratorExit) as error:
                 failure = error
             finally:
                 exchange.disconnected.set()
                 serving.cancel()
         if failure is not None:  # raised outside of the group, which would wrap it
             raise failure
+
+    async def _head(self, exchange: "_Streamed", what: str, timeout: float) -> StreamResponse:
+        try:
+            async with asyncio.timeout(timeout):
+                await exchange.started.wait()
+        except TimeoutError as error:
+            raise Unreachable(self.server, f"no answer to {what} within {timeout:g} s") from error
+        if exchange.status is None:
+            raise Unreachable(self.server, f"{what} was not answered")
+        return StreamResponse(exchange.status, exchange.headers, exchange.chunks())
 
     async def close(self) -> None:
         """Nothing is held."""
