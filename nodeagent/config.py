@@ -95,7 +95,7 @@ class KubeletConfiguration(documents.Section, frozen=True, kw_only=True):
     provider_id: str = msgspec.field(name="providerID", default="")
     kube_reserved: dict[str, str] = {}
     system_reserved: dict[str, str] = {}
-    eviction_hard: dict[str, str] = {"memory.available": "100Mi"}
+    eviction_hard: dict[str, str] = msgspec.field(default_factory=lambda: {"memory.available": "100Mi"})
     allowed_unsafe_sysctls: list[str] = []
     static_pod_path: str = ""
 

@@ -39,9 +39,13 @@ class CriDisabled(RuntimeFault):
 
 
 class StartError(NodeagentError):
-    """A container or sandbox could not be made. `reason` is the waiting reason Kubernetes shows for it."""
+    """A container or sandbox could not be made. `reason` is the waiting reason Kubernetes shows for it.
 
-    def __init__(self, reason: str, message: str) -> None:
+    `retry_after` in seconds: when trying again makes sense; None leaves it to the worker.
+    """
+
+    def __init__(self, reason: str, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(f"{reason}: {message}")
         self.reason = reason
         self.message = message
+        self.retry_after = retry_after

@@ -1,0 +1,275 @@
+"""The heart: from a pod, what runs of it, and the time, to a plain value of what to do next. PURE.
+
+It covers living pods; stopping a pod wholly is `terminate`'s work, and the plan only says when and why.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from kube import types
+from nodeagent.cri import labels, records
+from nodeagent.pods import crashloop, observed, spec
+
+Results = Mapping[tuple[str, str], bool | None]
+Kind = Literal["init", "main", "ephemeral"]
+NANO: Final = 1e9
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Start this container. `finished_at` is when the one before it ended, for its back-off."""
+
+    name: str
+    kind: Kind
+    restart_count: int = 0
+    finished_at: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """Stop this container. `grace` None: the pod's own."""
+
+    id: str
+    name: str
+    message: str
+    grace: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """Stop the whole pod. With a reason the pod failed for it; without one its containers tell."""
+
+    reason: str = ""
+    message: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PodPlan:
+    """What to do for a pod now. Everything empty: nothing, or nothing before `wait` seconds have passed."""
+
+    create_sandbox: bool = False
+    attempt: int = 0
+    start: tuple[Start, ...] = ()
+    kill: tuple[Kill, ...] = ()
+    backing_off: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    end: End | None = None
+    wait: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What is known about a pod besides its spec: the planner's other input.
+
+    `results` are probe results by (container, kind); `delays` the crash delays; `now` is in Unix seconds.
+    """
+
+    seen: observed.Observed
+    results: Results = dataclasses.field(default_factory=dict)
+    delays: Mapping[str, crashloop.Delay] = dataclasses.field(default_factory=dict)
+    now: float = 0.0
+
+
+def plan(pod: types.Pod, situation: Situation) -> PodPlan:
+    """What to do next for a pod that shall run."""
+    deadline = spec.deadline(pod)
+    if deadline is not None and situation.now >= deadline:
+        message = "Pod was active on the node longer than the specified deadline"
+        return PodPlan(end=End(reason="DeadlineExceeded", message=message))
+    found = with_sandbox(pod, situation) if sandbox_usable(pod, situation.seen) else new_sandbox(pod, situation)
+    if deadline is None or found.end:
+        return found
+    left = deadline - situation.now
+    return dataclasses.replace(found, wait=left if found.wait is None else min(left, found.wait))
+
+
+def sandbox_usable(pod: types.Pod, seen: observed.Observed) -> bool:
+    """Whether containers can go on in the newest sandbox; a changed one means all of them start anew."""
+    sandbox = seen.sandbox
+    if sandbox is None or not sandbox.ready or sum(s.ready for s in seen.sandboxes) > 1:
+        return False
+    return sandbox.host_network == pod.spec.host_network and bool(sandbox.ips or pod.spec.host_network)
+
+
+def new_sandbox(pod: types.Pod, situation: Situation) -> PodPlan:
+    """A first sandbox, or one in place of a dead one; none if nothing would run in it any more."""
+    seen = situation.seen
+    never = pod.spec.restart_policy == "Never" and bool(seen.containers)
+    if never or (seen.containers and not any(may_restart(pod, c, seen.latest(c.name)) for c in pod.spec.containers)):
+        return PodPlan(end=End())
+    attempt = seen.sandboxes[0].attempt + 1 if seen.sandboxes else 0
+    kill = tuple(
+        Kill(id=c.id, name=c.name, message="Pod sandbox changed, it will be killed and re-created.")
+        for c in seen.running
+    )
+    first = pod.spec.init_containers[:1]
+    if first:
+        start: tuple[Start, ...] = (started_anew(pod, situation, first[0].name, "init"),)
+    else:
+        start = tuple(
+            started_anew(pod, situation, c.name, "main")
+            for c in pod.spec.containers
+            if may_restart(pod, c, seen.latest(c.name))
+        )
+    return PodPlan(create_sandbox=True, attempt=attempt, start=start, kill=kill)
+
+
+def with_sandbox(pod: types.Pod, situation: Situation) -> PodPlan:
+    """Init containers in order, then the main ones; each restarted as its policy says."""
+    work = Work(pod, situation)
+    initialised = initialise(work)
+    if initialised:
+        for container in pod.spec.containers:
+            keep_running(work, container, "main")
+        for ephemeral in pod.spec.ephemeral_containers:
+            if situation.seen.latest(ephemeral.name) is None:
+                work.begin(ephemeral.name, "ephemeral")
+        if work.end is None and not work.alive and not work.start and not work.backing_off:
+            work.end = End()
+    return work.result()
+
+
+class Work:
+    """A plan while it is put together."""
+
+    def __init__(self, pod: types.Pod, situation: Situation) -> None:
+        self.pod = pod
+        self.situation = situation
+        self.seen = situation.seen
+        self.start: list[Start] = []
+        self.kill: list[Kill] = []
+        self.backing_off: dict[str, float] = {}
+        self.end: End | None = None
+        self.alive = 0
+        """Main containers that run and go on running."""
+
+    def begin(self, name: str, kind: Kind) -> None:
+        """Starts a container that is not running, unless its back-off says later."""
+        latest = self.seen.latest(name)
+        ended = finished_at(latest) if latest else 0.0
+        wait = crashloop.remaining(self.situation.delays.get(name), finished_at=ended, now=self.situation.now)
+        if latest is not None and wait > 0:
+            self.backing_off[name] = wait
+            return
+        self.start.append(started_anew(self.pod, self.situation, name, kind))
+
+    def replace(self, running: records.Container, kind: Kind, *, message: str, grace: int | None, again: bool) -> None:
+        """Kills a container, and starts it again at once if `again`."""
+        self.kill.append(Kill(id=running.id, name=running.name, message=message, grace=grace))
+        if again:
+            self.start.append(started_anew(self.pod, self.situation, running.name, kind))
+
+    def result(self) -> PodPlan:
+        """The finished plan."""
+        return PodPlan(
+            attempt=self.seen.sandbox.attempt if self.seen.sandbox else 0,
+            start=tuple(self.start),
+            kill=tuple(self.kill),
+            backing_off=self.backing_off,
+            end=self.end,
+            wait=min(self.backing_off.values(), default=None),
+        )
+
+
+def initialise(work: Work) -> bool:
+    """Brings the init containers on; True when the main ones may run."""
+    begun = any(work.seen.current(c.name) for c in work.pod.spec.containers)
+    for container in work.pod.spec.init_containers:
+        if spec.is_sidecar(container):
+            keep_running(work, container, "init")
+            if not begun and not sidecar_started(work, container):
+                return False
+        elif not begun and not init_done(work, container):
+            return False
+    return True
+
+
+def init_done(work: Work, container: types.Container) -> bool:
+    """Whether one init container has done its work; if not, it is brought on."""
+    current = work.seen.current(container.name)
+    if current is not None and observed.succeeded(current):
+        return True
+    if current is not None and current.state == "running":
+        return False
+    if current is not None and current.state != "created" and work.pod.spec.restart_policy == "Never":
+        work.end = End()
+        return False
+    work.begin(container.name, "init")
+    return False
+
+
+def sidecar_started(work: Work, container: types.Container) -> bool:
+    """Whether what follows a sidecar may start."""
+    current = work.seen.current(container.name)
+    return (
+        current is not None
+        and current.state == "running"
+        and not any(k.name == container.name for k in work.kill)
+        and is_started(container, work.situation.results)
+    )
+
+
+def keep_running(work: Work, container: types.Container, kind: Kind) -> None:
+    """Starts, restarts or replaces one container that shall run until the pod ends."""
+    current = work.seen.current(container.name)
+    if current is not None and current.state == "running":
+        reason = why_replace(container, current, work.situation.results)
+        if reason is None:
+            work.alive += kind == "main"
+            return
+        message, grace = reason
+        again = kind == "init" or work.pod.spec.restart_policy != "Never" or changed(container, current)
+        work.alive += kind == "main"
+        work.replace(current, kind, message=message, grace=grace, again=again)
+    elif may_restart(work.pod, container, work.seen.latest(container.name)):
+        work.begin(container.name, kind)
+
+
+def why_replace(
+    container: types.Container, running: records.Container, results: Results
+) -> tuple[str, int | None] | None:
+    """Why a running container has to go, with the grace its probe asks for; None if it may stay."""
+    name = container.name
+    if changed(container, running):
+        return f"Container {name} definition changed, will be restarted", None
+    for kind, probe in (("startup", container.startup_probe), ("liveness", container.liveness_probe)):
+        if probe is not None and results.get((name, kind)) is False:
+            return f"Container {name} failed {kind} probe, will be restarted", probe.termination_grace_period_seconds
+    return None
+
+
+def changed(container: spec.AnyContainer, running: records.Container) -> bool:
+    """Whether it was made from another definition; one without our annotation is left alone."""
+    made_from = running.annotations.get(labels.HASH)
+    return made_from is not None and made_from != spec.content_hash(container)
+
+
+def may_restart(pod: types.Pod, container: types.Container, latest: records.Container | None) -> bool:
+    """Whether a container that does not run shall (again); `latest` None: it never ran."""
+    if latest is None or latest.state in ("created", "unknown"):
+        return True
+    policy = "Always" if spec.is_sidecar(container) else container.restart_policy or pod.spec.restart_policy
+    if policy == "Never":
+        return latest.state == "running"
+    return policy == "Always" or not observed.succeeded(latest)
+
+
+def is_started(container: spec.AnyContainer, results: Results) -> bool:
+    """Whether a running container counts as started: at once, or when its startup probe has passed."""
+    return container.startup_probe is None or results.get((container.name, "startup")) is True
+
+
+def started_anew(pod: types.Pod, situation: Situation, name: str, kind: Kind) -> Start:
+    """A start with the right restart count, which never falls even if the runtime has forgotten the container."""
+    latest = situation.seen.latest(name)
+    recorded = spec.restarts_recorded(pod).get(name)
+    counts = [observed.restart_count(latest) + 1] if latest else []
+    if recorded is not None:
+        counts.append(recorded + (0 if latest else 1))
+    ended = finished_at(latest) if latest and latest.state != "running" else None
+    return Start(name=name, kind=kind, restart_count=max(counts, default=0), finished_at=ended)
+
+
+def finished_at(container: records.Container) -> float:
+    """When it ended in Unix seconds; its creation where no end is known."""
+    return (container.finished_at or container.created_at) / NANO
