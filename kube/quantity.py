@@ -14,14 +14,16 @@ DECIMAL = "DecimalSI"
 EXPONENT = "DecimalExponent"
 
 _NANO = 10**9
+_MAX_LENGTH = 256
 _MAX_BINARY = 2**63 - 1
 _DECIMAL_SUFFIXES = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY_SUFFIXES = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _DECIMAL_BY_EXPONENT = {exponent: suffix for suffix, exponent in _DECIMAL_SUFFIXES.items()}
 _BINARY_BY_EXPONENT = {exponent: suffix for suffix, exponent in _BINARY_SUFFIXES.items()}
 _SHAPE = re.compile(r"([+-]?)(\d*)(?:\.(\d*))?([eEinumkKMGTP]*[-+]?[0-9]*)", re.ASCII)
-_EXPONENT = re.compile(r"[eE]([-+]?\d{1,4})", re.ASCII)
+_EXPONENT = re.compile(r"[eE]([-+]?\d{1,3})", re.ASCII)
 _BAD_FORMAT = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+_BAD_NUMBER = "unable to parse numeric part of quantity"
 _BAD_SUFFIX = "unable to parse quantity's suffix"
 
 
@@ -78,16 +80,24 @@ class Quantity:
 ZERO = Quantity(0)
 
 
-@lru_cache(maxsize=4096)
 def parse(source: str | int | float) -> Quantity:
     """The quantity a manifest gives as text or number; finer than 10^-9 rounds away from zero.
 
     Raises QuantityError with upstream's message.
     """
     text = source if isinstance(source, str) else repr(source)
+    if len(text) > _MAX_LENGTH:
+        raise QuantityError(f"a quantity may not be longer than {_MAX_LENGTH} characters")
+    return _parse(text)
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> Quantity:
     match = _SHAPE.fullmatch(text)
-    if match is None or not (match[2] or match[3]):
+    if match is None or not text:
         raise QuantityError(_BAD_FORMAT)
+    if not (match[2] or match[3]):
+        raise QuantityError(_BAD_NUMBER)
     sign, whole, fraction, suffix = match[1], match[2], match[3] or "", match[4]
     numerator, denominator, form = _scale(suffix)
     digits = int(whole + fraction) * numerator * _NANO
