@@ -5,13 +5,15 @@ Must not know pods; it only makes the CRI socket answer.
 
 import re
 import shutil
+import time
 from pathlib import Path
 
-from nodeagent.lab import errors, processes
+from nodeagent.lab import errors, machine, processes, state
 
 SOCKET = "/run/containerd/containerd.sock"
 CONFIG = "/etc/containerd/nodeagent.toml"
 CAP_SYS_RESOURCE = 24
+START_SECONDS = 30.0
 # Snapshotters and services no pod uses; each costs a start.
 UNUSED_PLUGINS = (
     "io.containerd.snapshotter.v1.aufs",
@@ -60,6 +62,23 @@ def config(version: tuple[int, int], *, sandbox_image: str, restrict_oom_score: 
     """The configuration file for this version: cgroupfs driver, CNI folders, our sandbox image, nothing else."""
     render = _version_three if version >= (2, 0) else _version_two
     return render(sandbox_image, "true" if restrict_oom_score else "false")
+
+
+def wait_until_up(first: state.Process) -> None:
+    """Return when containerd in this machine answers with its CRI service. Raises LabError when it does not."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            plugins = machine.run(first, ["ctr", "plugins", "ls"]).decode()
+            break
+        except errors.LabError as error:
+            if time.monotonic() > deadline:
+                raise errors.LabError(f"containerd of {first.name} does not answer: {error}") from error
+            time.sleep(0.03)
+    if not re.search(r"^io\.containerd\.grpc\.v1\s+cri\s.*\sok\b", plugins, re.MULTILINE):
+        raise errors.LabError(
+            f"containerd of {first.name} has no working CRI plugin", hint="install a containerd built with CRI"
+        )
 
 
 def _head(version: int) -> str:

@@ -44,6 +44,7 @@ def busybox(program: bytes, *, applets: Sequence[str]) -> Image:
             "bin/busybox": program,
             "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
             "etc/group": b"root:x:0:\nnogroup:x:65534:\n",
+            "etc/nsswitch.conf": b"hosts: files dns\n",
         },
         links={f"bin/{applet}": "busybox" for applet in applets if applet != "busybox"},
         folders=("dev", "proc", "root", "sys", "tmp", "usr", "var", "www"),

@@ -7,7 +7,6 @@ does not know is found by its cgroup. Must not know how a lab is made.
 import contextlib
 import os
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 from nodeagent.lab import errors, machine, processes, state
@@ -72,19 +71,11 @@ def _remove_tree(top: Path) -> None:
             os.rmdir(folder)
 
 
-def remove_files(directory: Path, *, keep: Iterable[str] = ()) -> None:
-    """Delete the lab's directory, or all in it but `keep`.
-
-    The state file goes last: until then the lab can be found.
-    """
+def remove_files(directory: Path) -> None:
+    """Delete what is in the lab's directory. The state file goes last: until then the lab can be found."""
     entries = sorted(directory.iterdir(), key=lambda path: path.name == state.FILE) if directory.is_dir() else []
     for entry in entries:
-        if entry.name in keep:
-            continue
         if entry.is_dir() and not entry.is_symlink():
             machine.remove(entry)
         else:
             entry.unlink(missing_ok=True)
-    if not keep:
-        with contextlib.suppress(FileNotFoundError):
-            directory.rmdir()

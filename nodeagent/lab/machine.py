@@ -143,6 +143,11 @@ def run(first: state.Process, argv: Sequence[str], *, stdin: bytes = b"", second
     return processes.run(processes.inside(first.pid, argv), stdin=stdin, seconds=seconds)
 
 
+def alive(first: state.Process) -> bool:
+    """Whether the machine still runs."""
+    return processes.alive(first)
+
+
 def service_pid(first: state.Process, service: str) -> int | None:
     """The host's process id of one of the machine's services, None while it is down."""
     try:

@@ -5,7 +5,7 @@ there.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 
@@ -77,6 +77,7 @@ class Machine:
     cgroup: str
     services: tuple[Service, ...]
     sockets: tuple[Socket, ...] = ()
+    binds: tuple[tuple[Path, str], ...] = ()
 
     @property
     def ip(self) -> str:
@@ -147,6 +148,15 @@ def plan(name: str, *, directory: Path, nodes: int, host: Host, api_fd: int = -1
     )
 
 
+def limited(lab: Lab, *, services: frozenset[str]) -> Lab:
+    """The same lab, running only services of these names."""
+
+    def keep(machine: Machine) -> Machine:
+        return replace(machine, services=tuple(s for s in machine.services if s.name in services))
+
+    return replace(lab, server=keep(lab.server), nodes=tuple(keep(node) for node in lab.nodes))
+
+
 def _server(lab: str, *, directory: Path, host: Host, api_fd: int) -> Machine:
     address = _address(SERVER_HOST_NUMBER)
     sockets = [Socket(name="api-underlay", address=f"{address.ip}:{API_PORT}")]
@@ -165,6 +175,7 @@ def _server(lab: str, *, directory: Path, host: Host, api_fd: int) -> Machine:
         cgroup=f"{CGROUP_PARENT}/{lab}/server",
         services=(control_plane,),
         sockets=tuple(sockets),
+        binds=((directory / "pki", ETC + "/pki"),),
     )
 
 
@@ -209,7 +220,8 @@ def boot_spec(machine: Machine, *, host: Host, controllers: Sequence[Path]) -> d
             "root": str(machine.directory / "root"),
         },
         "binds": [[str(path), str(path)] for path in host.visible]
-        + [[str(machine.data(folder)), folder] for folder in DATA_FOLDERS],
+        + [[str(machine.data(folder)), folder] for folder in DATA_FOLDERS]
+        + [[str(source), target] for source, target in machine.binds],
         "cgroups": [f"{hierarchy}{machine.cgroup}/system" for hierarchy in controllers],
         "network": {"interface": "eth0", "address": str(machine.address), "gateway": gateway()},
         "sysctls": SYSCTLS,

@@ -64,9 +64,9 @@ def load(directory: Path) -> Record | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise errors.LabError(f"{directory / FILE} cannot be read: {error}", hint="./dev down --force") from error
+        raise errors.LabError(f"{directory / FILE} cannot be read: {error}", hint="./dev down") from error
     if document.pop("version", None) != VERSION:
-        raise errors.LabError(f"{directory / FILE} was written by another version", hint="./dev down --force")
+        raise errors.LabError(f"{directory / FILE} was written by another version", hint="./dev down")
     document["processes"] = [Process(**entry) for entry in document["processes"]]
     return Record(**document)
 

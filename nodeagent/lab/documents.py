@@ -1,0 +1,93 @@
+"""The configuration each machine's services read, as documents. Pure.
+
+Owns which kinds go into which file and what a lab sets in them. Must not know how a service reads them.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nodeagent.lab import plan
+
+Document = Mapping[str, Any]
+PKI = plan.ETC + "/pki"
+OWN = "nodeagent/v1"
+
+
+def server(lab: plan.Lab, *, api_port: int) -> dict[str, Document]:
+    """File name -> document for the control plane; it listens on the sockets it inherits."""
+    return {
+        "server.yaml": {
+            "apiVersion": OWN,
+            "kind": "ServerConfiguration",
+            "dataDir": "/var/lib/nodeagent",
+            "pkiDir": PKI,
+            "listen": [],
+            "advertiseAddress": lab.server.ip,
+            "serviceCIDR": plan.SERVICE_CIDR,
+            "clusterCIDR": plan.POD_CIDR,
+            "nodeCIDRMaskSize": 24,
+            "clusterDomain": plan.ZONE,
+            "clusterDNS": plan.DNS_SERVICE,
+            "kubeconfig": plan.ETC + "/admin.kubeconfig",
+            "kubeconfigServer": f"https://127.0.0.1:{api_port}",
+        }
+    }
+
+
+def node(machine: plan.Machine) -> dict[str, Document]:
+    """File name -> document for a node's agent."""
+    return {
+        "agent.yaml": {
+            "apiVersion": OWN,
+            "kind": "AgentConfiguration",
+            "nodeName": machine.name,
+            "nodeIP": machine.ip,
+            "kubeconfig": plan.ETC + "/kubelet.kubeconfig",
+            "servingCert": PKI + "/kubelet.crt",
+            "servingKey": PKI + "/kubelet.key",
+            "clientCA": PKI + "/ca.crt",
+        },
+        "kubelet.yaml": {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "clusterDNS": [plan.DNS_SERVICE],
+            "clusterDomain": plan.ZONE,
+            "cgroupRoot": machine.cgroup,
+            "cgroupDriver": "cgroupfs",
+        },
+        "proxy.yaml": {
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            "mode": "nftables",
+            "clusterCIDR": plan.POD_CIDR,
+        },
+        "cni.yaml": {"apiVersion": OWN, "kind": "CNIConfiguration", "clusterCIDR": plan.POD_CIDR},
+    }
+
+
+def dns(machine: plan.Machine, *, resolvers: Sequence[str]) -> dict[str, Document]:
+    """File name -> document for a node's DNS process."""
+    return {
+        "dns.yaml": {
+            "apiVersion": OWN,
+            "kind": "DNSConfiguration",
+            "nodeName": machine.name,
+            "nodeIP": machine.ip,
+            "kubeconfig": plan.ETC + "/dns.kubeconfig",
+            "clusterDomain": plan.ZONE,
+            "forward": list(resolvers),
+        }
+    }
+
+
+def etc_files(machine: plan.Machine, *, resolvers: Sequence[str]) -> dict[str, bytes]:
+    """The machine's own files of general use: who it is, and whom it asks for names."""
+    name_servers = "".join(f"nameserver {address}\n" for address in resolvers)
+    identity = uuid.uuid5(uuid.NAMESPACE_URL, machine.cgroup).hex
+    return {
+        "/etc/hostname": f"{machine.name}\n".encode(),
+        "/etc/hosts": f"127.0.0.1 localhost\n::1 localhost\n{machine.ip} {machine.name}\n".encode(),
+        "/etc/machine-id": f"{identity}\n".encode(),
+        "/etc/resolv.conf": name_servers.encode(),
+    }
