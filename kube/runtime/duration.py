@@ -24,7 +24,7 @@ def parse_duration(text: str | int | float) -> float:
         return float(text)
     body = text.strip()
     sign = -1 if body.startswith("-") else 1
-    body = body.lstrip("+-") if body[:1] in ("+", "-") else body
+    body = body[1:] if body[:1] in ("+", "-") else body
     if body == "0":
         return 0.0
     total, end = Fraction(0), 0

@@ -67,7 +67,10 @@ def describe(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(describe(inner) for inner in error.exceptions)
     text = str(error)
-    return f"{type(error).__name__}: {text}" if is_bug(error) or not text else text
+    name = type(error).__name__
+    if not text:
+        return name
+    return f"{name}: {text}" if is_bug(error) else text
 
 
 def redact(text: str) -> str:
