@@ -1,6 +1,6 @@
-"""A connection as two byte streams: the shape everything here works on, and the ways to make and join them.
+"""Connections that a client upgraded, and two connections joined into one.
 
-Owns the shape, its asyncio version, upgraded client connections and the copying between two connections.
+Owns the client's side of an upgrade, a `Duplex` over asyncio's streams, and the copying between two of them.
 Must not know what the bytes mean.
 """
 
@@ -10,29 +10,13 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Iterable
-from typing import Protocol
 
+from kube.duplex import Duplex
 from kube.streams.errors import RefusedError, StreamError
 
 _PIECE = 256 * 1024
 _HEAD_LIMIT = 64 * 1024
 _BODY_LIMIT = 8 * 1024
-
-
-class Duplex(Protocol):
-    """One connection. Writing waits while the peer does not read."""
-
-    async def read(self, n: int = 65536, /) -> bytes:
-        """Return up to n bytes; b"" once the peer has ended its side."""
-
-    async def write(self, data: bytes, /) -> None:
-        """Send bytes, in one piece with respect to other writers."""
-
-    async def write_eof(self) -> None:
-        """End our side; the peer's goes on."""
-
-    async def close(self) -> None:
-        """End both sides."""
 
 
 class StreamDuplex:
@@ -42,20 +26,14 @@ class StreamDuplex:
         self._reader = reader
         self._writer = writer
 
-    async def read(self, n: int = 65536, /) -> bytes:
-        """Return up to n bytes; b"" at the end or after a lost connection."""
-        try:
-            return await self._reader.read(n)
-        except OSError:
-            return b""
+    async def read(self, n: int = 65536) -> bytes:
+        """Return up to n bytes; b"" at the end. Raises ConnectionError when the connection broke."""
+        return await self._reader.read(n)
 
-    async def write(self, data: bytes, /) -> None:
-        """Send bytes; raises StreamError when the connection is gone."""
-        try:
-            self._writer.write(data)
-            await self._writer.drain()
-        except OSError as e:
-            raise StreamError(f"connection lost while writing: {e}") from e
+    async def write(self, data: bytes) -> None:
+        """Send bytes, waiting while the peer does not read. Raises ConnectionError when the connection broke."""
+        self._writer.write(data)
+        await self._writer.drain()
 
     async def write_eof(self) -> None:
         """End our side. TLS knows no half-close: there it does nothing."""

@@ -16,7 +16,7 @@ import wsproto.connection
 import wsproto.events
 import wsproto.utilities
 
-from kube.streams import duplex
+from kube.duplex import Duplex
 from kube.streams.errors import StreamError, WebSocketError
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -57,7 +57,7 @@ def choose(wanted: Sequence[str], supported: Sequence[str]) -> str | None:
 class WebSocket:
     """Messages over an accepted connection. `run` must be running: it reads, and answers pings by itself."""
 
-    def __init__(self, stream: duplex.Duplex, *, server: bool = True) -> None:
+    def __init__(self, stream: Duplex, *, server: bool = True) -> None:
         kind = wsproto.connection.ConnectionType.SERVER if server else wsproto.connection.ConnectionType.CLIENT
         self._stream = stream
         self._connection = wsproto.connection.Connection(kind)
@@ -159,7 +159,7 @@ class Tunnel:
         self._socket = socket
         self._rest = b""
 
-    async def read(self, n: int = 65536, /) -> bytes:
+    async def read(self, n: int = 65536) -> bytes:
         """Return the next bytes, whatever message they came in."""
         while not self._rest:
             message = await self._socket.receive()
@@ -169,7 +169,7 @@ class Tunnel:
         data, self._rest = self._rest[:n], self._rest[n:]
         return data
 
-    async def write(self, data: bytes, /) -> None:
+    async def write(self, data: bytes) -> None:
         """Send bytes as one message."""
         await self._socket.send(data)
 

@@ -20,12 +20,12 @@ class Pipe:
         self.peer: Pipe
         self.closed = False
 
-    async def read(self, n: int = 65536, /) -> bytes:
+    async def read(self, n: int = 65536) -> bytes:
         return await self.incoming.get()
 
-    async def write(self, data: bytes, /) -> None:
+    async def write(self, data: bytes) -> None:
         if self.closed:
-            raise StreamError("closed")
+            raise ConnectionResetError("closed")
         self.peer.incoming.put_nowait(bytes(data))
 
     async def write_eof(self) -> None:
