@@ -1,0 +1,242 @@
+"""The ReplicaSet controller: keeps as many pods of one template as asked for.
+
+`plan` and `status` are pure; `Controller` feeds them from informers and applies what they say.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from controlplane.controllers import conditions, ownership, podstate, reconcile, writes
+from controlplane.projection import JSON, Condition, Pod, ReplicaSet, ReplicaSetStatus
+from kube import labels, scheme
+from kube.runtime.component import Deps
+from kube.status import ApiError, is_not_found
+
+log = logging.getLogger(__name__)
+
+BURST = 500  # pods made or removed in one pass
+WORKERS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a pass over one ReplicaSet does. create counts pods still to be made from the template."""
+
+    adopt: tuple[writes.Patch, ...] = ()
+    release: tuple[writes.Patch, ...] = ()
+    create: int = 0
+    delete: tuple[writes.Delete, ...] = ()
+
+
+def plan(rs: ReplicaSet, candidates: Iterable[Pod], *, siblings: Mapping[str, int]) -> Plan:
+    """Decide from a ReplicaSet, its pods plus the namespace's orphans, and active siblings by node."""
+    claim = ownership.claim(rs.metadata, labels.from_object(rs.spec.selector), candidates)
+    adopt = tuple(
+        ownership.adoption(scheme.PODS, pod.metadata, owner_resource=scheme.REPLICA_SETS, owner=rs.metadata)
+        for pod in claim.adopt
+        if not podstate.is_finished(pod)
+    )
+    release = tuple(ownership.release(scheme.PODS, pod.metadata, owner=rs.metadata) for pod in claim.release)
+    if rs.metadata.deletion_timestamp or adopt:
+        # Adopted pods count from the next pass on, when the cache shows them.
+        return Plan(adopt=adopt, release=release)
+    active = [pod for pod in claim.owned if podstate.is_active(pod)]
+    missing = rs.spec.replicas - len(active)
+    doomed = sorted(active, key=lambda pod: podstate.deletion_order(pod, siblings=siblings))[: max(0, -missing)]
+    return Plan(
+        release=release,
+        create=min(max(0, missing), BURST),
+        delete=tuple(_deletion(pod) for pod in doomed[:BURST]),
+    )
+
+
+def new_pod(rs: ReplicaSet) -> writes.Create:
+    """One pod made from the template, owned by rs."""
+    template = rs.spec.template
+    source = template.get("metadata") or {}
+    meta: JSON = {key: source[key] for key in ("labels", "annotations", "finalizers") if source.get(key)}
+    meta["generateName"] = f"{rs.metadata.name}-"
+    meta["ownerReferences"] = [ownership.reference(scheme.REPLICA_SETS, rs.metadata)]
+    body = {"metadata": meta, "spec": template.get("spec", {})}
+    return writes.Create(resource=scheme.PODS, namespace=rs.metadata.namespace, body=body)
+
+
+def status(rs: ReplicaSet, owned: Sequence[Pod], *, failure: Condition | None, now: datetime) -> ReplicaSetStatus:
+    """The status that owned pods amount to; failure is why the last pass could not make or delete pods."""
+    active = [pod for pod in owned if podstate.is_active(pod)]
+    wanted = ((rs.spec.template.get("metadata") or {}).get("labels") or {}).items()
+    waits = [podstate.seconds_to_available(p, min_ready_seconds=rs.spec.min_ready_seconds, now=now) for p in active]
+    kept = rs.status.conditions
+    kept = conditions.put(kept, failure, now) if failure else conditions.without(kept, "ReplicaFailure")
+    return ReplicaSetStatus(
+        replicas=len(active),
+        fully_labeled_replicas=sum(1 for pod in active if wanted <= pod.metadata.labels.items()),
+        ready_replicas=sum(1 for wait in waits if wait is not None),
+        available_replicas=sum(1 for wait in waits if wait == 0),
+        terminating_replicas=sum(1 for p in owned if p.metadata.deletion_timestamp and not podstate.is_finished(p)),
+        observed_generation=max(rs.metadata.generation, rs.status.observed_generation),
+        conditions=kept,
+    )
+
+
+def next_look(rs: ReplicaSet, owned: Iterable[Pod], *, now: datetime) -> float | None:
+    """Seconds until the next pod becomes available by mere age, None if none will."""
+    seconds = rs.spec.min_ready_seconds
+    waits = (podstate.seconds_to_available(p, min_ready_seconds=seconds, now=now) for p in owned)
+    return min((wait for wait in waits if wait), default=None)
+
+
+def status_patch(rs: ReplicaSet, new: ReplicaSetStatus) -> writes.Patch | None:
+    """The write that makes new known, or None if nothing changed."""
+    if new == rs.status:
+        return None
+    body: JSON = {
+        "replicas": new.replicas,
+        "fullyLabeledReplicas": new.fully_labeled_replicas,
+        "readyReplicas": new.ready_replicas,
+        "availableReplicas": new.available_replicas,
+        "terminatingReplicas": new.terminating_replicas,
+        "observedGeneration": new.observed_generation,
+        "conditions": conditions.to_json(new.conditions) or None,
+    }
+    meta = rs.metadata
+    return writes.Patch(
+        resource=scheme.REPLICA_SETS,
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        body={"status": body},
+        subresource="status",
+    )
+
+
+def _deletion(pod: Pod) -> writes.Delete:
+    meta = pod.metadata
+    return writes.Delete(resource=scheme.PODS, namespace=meta.namespace, name=meta.name, uid=meta.uid)
+
+
+def pod_owner(pod: Pod) -> list[str]:
+    """Index values of a pod: the UID of its controller, or its namespace's orphans."""
+    uid = ownership.controller_uid(pod.metadata)
+    return [uid or f"orphans/{pod.metadata.namespace}"]
+
+
+def _set_owner(rs: ReplicaSet) -> list[str]:
+    return [uid for uid in (ownership.controller_uid(rs.metadata),) if uid]
+
+
+def _namespace(rs: ReplicaSet) -> list[str]:
+    return [rs.metadata.namespace]
+
+
+class Controller:
+    """Feeds the plan from caches and carries it out."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._client, self._clock = deps.client, deps.clock
+        self._sets = deps.informers.get(scheme.REPLICA_SETS, ReplicaSet)
+        self._pods = deps.informers.get(scheme.PODS, Pod)
+        self.loop = reconcile.Loop(
+            "replicaset", deps=deps, reads=(self._sets, self._pods), reconcile=self._reconcile, workers=WORKERS
+        )
+        self._by_owner = self._pods.add_index(pod_owner)
+        self._by_deployment = self._sets.add_index(_set_owner)
+        self._by_namespace = self._sets.add_index(_namespace)
+        self.loop.unseen.follow(self._pods)
+        self._sets.subscribe(self._on_set)
+        self._pods.subscribe(self._on_pod)
+
+    def _on_set(self, old: ReplicaSet | None, new: ReplicaSet | None) -> None:
+        meta = (new or old).metadata  # type: ignore[union-attr]
+        self.loop.queue.add(f"{meta.namespace}/{meta.name}")
+
+    def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
+        for pod in (old, new):
+            if pod is None:
+                continue
+            ref = ownership.controller_of(pod.metadata)
+            if ref and ref.kind == "ReplicaSet":
+                self.loop.queue.add(f"{pod.metadata.namespace}/{ref.name}")
+            elif ref is None and pod is new:
+                self._offer_orphan(pod)
+
+    def _offer_orphan(self, pod: Pod) -> None:
+        for rs in self._by_namespace.get(pod.metadata.namespace):
+            if labels.from_object(rs.spec.selector).matches(pod.metadata.labels):
+                self.loop.queue.add(f"{rs.metadata.namespace}/{rs.metadata.name}")
+
+    async def _reconcile(self, key: str) -> None:
+        rs = self._sets.cache.get(key)
+        if rs is None:
+            return
+        decided = plan(rs, self._candidates(rs), siblings=self._siblings(rs))
+        for release in decided.release:
+            await self.loop.write(key, release, informer=self._pods)
+        if decided.adopt and await reconcile.still_there(self._client, scheme.REPLICA_SETS, rs.metadata):
+            for adoption in decided.adopt:
+                await self.loop.write(key, adoption, informer=self._pods)
+        error = await self._create(key, rs, decided.create) or await self._delete(key, rs, decided.delete)
+        if error or not (decided.create or decided.delete):
+            # After making or removing pods the cache is behind; the event that updates it brings the key back.
+            await self._report(key, rs, decided, error)
+        if error:
+            raise error
+
+    def _candidates(self, rs: ReplicaSet) -> list[Pod]:
+        return self._by_owner.get(rs.metadata.uid) + self._by_owner.get(f"orphans/{rs.metadata.namespace}")
+
+    def _siblings(self, rs: ReplicaSet) -> Mapping[str, int]:
+        owner = ownership.controller_uid(rs.metadata)
+        related = self._by_deployment.get(owner) if owner else [rs]
+        pods = (pod for one in related for pod in self._by_owner.get(one.metadata.uid))
+        return Counter(pod.spec.node_name for pod in pods if podstate.is_active(pod))
+
+    async def _create(self, key: str, rs: ReplicaSet, count: int) -> Exception | None:
+        """Make pods in growing batches; the first batch with a failure is the last."""
+        for size in writes.batches(count):
+            answers = await self.loop.write_all(key, [new_pod(rs)] * size, informer=self._pods)
+            failed = [answer for answer in answers if isinstance(answer, Exception)]
+            for answer in answers:
+                if isinstance(answer, dict):
+                    self._tell(rs, "Normal", "SuccessfulCreate", f"Created pod: {answer['metadata']['name']}")
+            if failed:
+                if not _namespace_ends(failed[0]):
+                    self._tell(rs, "Warning", "FailedCreate", f"Error creating: {failed[0]}")
+                return failed[0]
+        return None
+
+    async def _delete(self, key: str, rs: ReplicaSet, deletions: Sequence[writes.Delete]) -> Exception | None:
+        answers = await self.loop.write_all(key, deletions, informer=self._pods)
+        failure: Exception | None = None
+        for deletion, answer in zip(deletions, answers, strict=True):
+            if isinstance(answer, dict):
+                self._tell(rs, "Normal", "SuccessfulDelete", f"Deleted pod: {deletion.name}")
+            elif isinstance(answer, Exception) and not is_not_found(answer):
+                self._tell(rs, "Warning", "FailedDelete", f"Error deleting: {answer}")
+                failure = answer
+        return failure
+
+    async def _report(self, key: str, rs: ReplicaSet, decided: Plan, error: Exception | None) -> None:
+        now = self._clock.now()
+        owned = ownership.claim(rs.metadata, labels.from_object(rs.spec.selector), self._candidates(rs)).owned
+        failure = None
+        if error:
+            reason = "FailedCreate" if decided.create else "FailedDelete"
+            failure = Condition(type="ReplicaFailure", status="True", reason=reason, message=str(error))
+        patch = status_patch(rs, status(rs, owned, failure=failure, now=now))
+        if patch:
+            await writes.apply(self._client, patch)
+        wait = next_look(rs, owned, now=now)
+        if wait is not None:
+            self.loop.queue.add_after(key, wait)
+
+    def _tell(self, rs: ReplicaSet, type: str, reason: str, message: str) -> None:
+        self.loop.tell(scheme.REPLICA_SETS, rs.metadata, type=type, reason=reason, message=message)
+
+
+def _namespace_ends(error: Exception) -> bool:
+    causes = error.details.get("causes", ()) if isinstance(error, ApiError) else ()
+    return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
