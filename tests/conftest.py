@@ -1,0 +1,65 @@
+"""What every test may rely on: who runs it, what is installed, and that the whole run leaves nothing on the host.
+
+A prerequisite that is missing fails the test that needs it, by name: a skipped test proves nothing.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import census
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+KUBECTL = ROOT / ".venv" / "bin" / "kubectl"
+PROGRAMS = ("containerd", "ctr", "runc", "nft", "ip", "unshare", "nsenter", "busybox", "catatonit", "conntrack")
+NEEDS_ROOT = {"kernel", "cluster"}
+BEFORE = pytest.StashKey[census.Census]()
+LAST = "leaves_nothing_behind"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Count what is on the host before any test runs."""
+    if os.geteuid() == 0:
+        session.config.stash[BEFORE] = census.take()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The check for leaks goes last, whatever else is run with it."""
+    items.sort(key=lambda item: LAST in item.name)
+
+
+@pytest.fixture
+def host_before(request: pytest.FixtureRequest) -> census.Census:
+    """The census taken when the run began."""
+    return request.config.stash[BEFORE]
+
+
+@pytest.fixture(scope="session")
+def root() -> None:
+    """The test needs root."""
+    if os.geteuid() != 0:
+        pytest.fail("this test needs root: run it with sudo, or leave it out: ./dev test lint unit")
+
+
+@pytest.fixture(scope="session")
+def programs(root: None) -> None:
+    """The test needs the programs a node runs."""
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing:
+        pytest.fail(f"not installed: {', '.join(missing)}; ./dev test brings them")
+
+
+@pytest.fixture(scope="session")
+def kubectl_program(root: None) -> Path:
+    """The current kubectl that ./dev test has put into the virtual environment."""
+    if not KUBECTL.exists():
+        pytest.fail(f"{KUBECTL} is missing; ./dev test cluster brings it")
+    return KUBECTL
+
+
+@pytest.fixture(autouse=True)
+def _root_where_it_is_needed(request: pytest.FixtureRequest) -> None:
+    """Kernel and cluster tests change namespaces, mounts and rules: without root they fail, and say so."""
+    if NEEDS_ROOT & set(request.path.relative_to(ROOT).parts):
+        request.getfixturevalue("root")
