@@ -149,8 +149,8 @@ def _embedded(section: Mapping[str, Any], name: str, path: Path) -> bytes | None
     if not section.get(name):
         return None
     try:
-        return base64.b64decode(section[name], validate=False)
-    except (binascii.Error, TypeError, ValueError) as error:
+        return base64.b64decode("".join(section[name].split()), validate=True)
+    except (binascii.Error, AttributeError, ValueError) as error:
         raise KubeconfigError(f"{path}: {name}: not base64") from error
 
 

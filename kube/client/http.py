@@ -7,6 +7,7 @@ chunks the wire brings: by line is three times slower. aiohttp's exceptions end 
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -191,7 +192,8 @@ class HttpTransport:
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             return Unreachable(self.server, f"its certificate is not trusted: {error.certificate_error}")
         if isinstance(error, aiohttp.ClientConnectorError):
-            return Unreachable(self.server, str(error.os_error.strerror or error.os_error))
+            cause = error.os_error  # asyncio words a refusal as "Connect call failed"
+            return Unreachable(self.server, os.strerror(cause.errno).lower() if cause.errno else str(cause))
         if isinstance(error, TimeoutError) and not str(error):
             return Unreachable(self.server, f"no answer within {timeout:g} s")
         if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError):
