@@ -165,7 +165,8 @@ class _Walk:
 
     def _int_of_int_or_string(self, value: Any) -> None:
         if type(value) is not int or not -(2**31) <= value < 2**31:
-            raise _Fault(f"json: cannot unmarshal {_described(value)} into Go value of type int32")
+            described = _described_for_integer(value)
+            raise _Fault(f"json: cannot unmarshal {described} into Go value of type int32")
 
     def _quantity(self, shape: Shape, value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -186,7 +187,8 @@ class _Walk:
         """The decoder's words: the innermost struct, then the path of field names without indexes and map keys."""
         names = [part for part in self._path if isinstance(part, str) and part[:1] != "\0"]
         target = f"Go struct field {self._owners[-1]}.{'.'.join(names)}" if names else "Go value"
-        return _Fault(f"json: cannot unmarshal {_described(value)} into {target} of type {shape.go}")
+        described = _described_for_integer(value) if shape.tag == "integer" else _described(value)
+        return _Fault(f"json: cannot unmarshal {described} into {target} of type {shape.go}")
 
 
 def _described(value: Any) -> str:
@@ -196,7 +198,13 @@ def _described(value: Any) -> str:
         return "string"
     if isinstance(value, dict):
         return "object"
-    return "array" if isinstance(value, list) else f"number {value!r}"
+    return "array" if isinstance(value, list) else "number"
+
+
+def _described_for_integer(value: Any) -> str:
+    """A number that does not fit is quoted; only then."""
+    described = _described(value)
+    return f"number {value!r}" if described == "number" else described
 
 
 def _check_time(value: str) -> None:
