@@ -1,0 +1,1 @@
+"""This machine as a Node object: what it has, how it is, and that it lives (Lease)."""

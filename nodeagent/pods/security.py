@@ -131,10 +131,10 @@ def set_user(
         return
     where = f'(pod: "{spec.shown(pod)}", container: {it.name})'
     if user == 0:
-        named = context.run_as_user == 0 or pods.run_as_user == 0
+        explicit = context.run_as_user == 0 or pods.run_as_user == 0
         why = (
             "container's runAsUser breaks non-root policy"
-            if named
+            if explicit
             else ("container has runAsNonRoot and image will run as root")
         )
         raise errors.StartError("CreateContainerConfigError", f"{why} {where}")

@@ -1,0 +1,159 @@
+"""The kubelet as a component: its parts put together. It contains no behaviour of its own."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kube import scheme, types
+from kube.runtime.component import Deps
+from nodeagent import config
+from nodeagent.cri import client as cri_client
+from nodeagent.images import keeper as images
+from nodeagent.node import health, keeper, machine
+from nodeagent.pods import admit, files, kit, observe, pool, spec, view
+from nodeagent.probes import Probes
+from nodeagent.resources import cgroups, tree
+from nodeagent.sources import api
+from nodeagent.status import write
+from nodeagent.volumes import Volumes
+
+log = logging.getLogger(__name__)
+
+
+class Kubelet:
+    """Pods of this node through CRI, and the node itself in the API."""
+
+    name = "kubelet"
+
+    def __init__(self, settings: config.Settings, deps: Deps) -> None:
+        self._settings = settings
+        self._deps = deps
+        self._node: keeper.NodeKeeper | None = None
+        self._health: health.RuntimeHealth | None = None
+
+    async def run(self) -> None:
+        """Node, runtime, pods, and the kubelet's own API, until cancelled."""
+        runtime = cri_client.GrpcRuntime(self._settings.runtime_endpoint)
+        try:
+            await self._run(runtime)
+        finally:
+            await runtime.close()
+
+    async def _run(self, runtime: cri_client.GrpcRuntime) -> None:
+        parts = Parts(self._settings, self._deps, runtime)
+        self._node, self._health = parts.node, parts.health
+        await parts.health.ask()
+        parts.settle_layout()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(parts.health.run(), name="runtime health")
+            group.create_task(parts.node.run(), name="node")
+            group.create_task(parts.statuses.run(), name="pod statuses")
+            group.create_task(parts.volumes.run(), name="volumes")
+            group.create_task(parts.probes.run(), name="probes")
+            await parts.services.wait_synced()
+            group.create_task(parts.observer.run(), name="observer")
+            group.create_task(parts.pool.run(), name="pods")
+
+    def ready(self) -> str | None:
+        """Ready once the node is registered and the runtime answers; pods' network may still be on its way."""
+        if self._node is None or self._health is None:
+            return "starting"
+        if not self._node.registered:
+            return "the node is not registered in the API yet"
+        return self._health.runtime_problem()
+
+    async def reload(self) -> None:
+        """Nothing of the kubelet's configuration is safe to change while it runs."""
+
+    async def close(self) -> None:
+        """Everything ends with `run`."""
+
+
+class Parts:
+    """The kubelet's parts, wired to each other."""
+
+    def __init__(self, settings: config.Settings, deps: Deps, runtime: cri_client.GrpcRuntime) -> None:
+        self._deps = deps
+        self._settings = settings
+        self.runtime = runtime
+        self.health = health.RuntimeHealth(runtime, clock=deps.clock, on_change=self._runtime_changed)
+        self.node = keeper.NodeKeeper(
+            settings, deps, runtime=runtime, health=self.health, machine=machine.read(settings.root)
+        )
+        self.services = deps.informers.get(scheme.SERVICES, types.Service)
+        self.statuses = write.StatusWriter(deps.client)
+        self.volumes = Volumes(root=settings.root, client=deps.client, clock=deps.clock, facts=self._downward)
+        self.probes = Probes(exec=runtime.execs.run, clock=deps.clock, on_result=self._probed)
+        self.observer = observe.Observer(runtime, clock=deps.clock, on_change=lambda uid: self.pool.wake(uid))
+        self.files = files.PodFiles(settings.root, pod_logs=settings.pod_logs, container_logs=settings.container_logs)
+        self.settle_layout()
+
+    def settle_layout(self) -> None:
+        """cgroup names as the runtime wants them, where it can say so; then everything that depends on them."""
+        info = self.health.info
+        driver = (info.cgroup_driver if info else None) or self._settings.kubelet.cgroup_driver
+        layout = cgroups.Layout(
+            version=tree.version(),
+            driver="systemd" if driver == "systemd" else "cgroupfs",
+            root=self._settings.kubelet.cgroup_root,
+        )
+        self.kit = self._kit(layout)
+        source = api.pods_of(self._deps.informers, node_name=self._settings.node_name)
+        self.pool = pool.PodPool(self.kit, sources=[source], node=self._admission)
+        self.view = view.PoolView(self.pool, runtime=self.runtime, files=self.files)
+
+    def _kit(self, layout: cgroups.Layout) -> kit.Kit:
+        deps = self._deps
+        return kit.Kit(
+            settings=self._settings,
+            runtime=self.runtime,
+            client=deps.client,
+            events=deps.events,
+            clock=deps.clock,
+            volumes=self.volumes,
+            images=images.ImageKeeper(self.runtime.images, events=deps.events, clock=deps.clock),
+            files=self.files,
+            cgroups=tree.Tree(layout),
+            layout=layout,
+            facts=self.node,
+            observer=self.observer,
+            statuses=self.statuses,
+            probes=self.probes,
+            services=lambda: self.services.cache.values(),
+        )
+
+    def _runtime_changed(self) -> None:
+        self.node.changed()
+        self.pool.network_ready()
+
+    def _admission(self) -> admit.Node:
+        return admit.Node(
+            name=self._settings.node_name,
+            labels=self.node.labels,
+            allocatable=self.node.allocatable,
+            unsafe_sysctls=tuple(self._settings.kubelet.allowed_unsafe_sysctls),
+        )
+
+    def _downward(self, pod: types.Pod) -> Any:
+        from nodeagent.pods import downward
+
+        worker = self.pool.worker(pod.metadata.uid)
+        own = worker.seen.ips if worker is not None else ()
+        host_ips = self.node.host_ips
+        ips = host_ips if pod.spec.host_network else own
+        return downward.Facts(pod_ips=ips, host_ips=host_ips, allocatable=self.node.allocatable)
+
+    def _probed(self, uid: str, container: str, kind: str, passed: bool, message: str) -> None:
+        worker = self.pool.worker(uid)
+        if worker is None:
+            return
+        if message:
+            reason = "ProbeWarning" if passed else "Unhealthy"
+            self._deps.events.event(spec.reference(worker.pod, container), "Warning", reason, message)
+        worker.wake()
+
+
+def build(documents: Mapping[str, Sequence[Mapping[str, Any]]], deps: Deps) -> Kubelet:
+    """The kubelet from configuration documents by kind."""
+    return Kubelet(config.build(documents, source="configuration"), deps)

@@ -1,0 +1,136 @@
+"""The one module that composes the packages: commands under one name, and a node's components in one process.
+
+Everything is imported when it is needed: `--help` pays for nothing, and a node without proxy does not load it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import importlib
+import logging
+import os
+import socket
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from nodeagent import errors
+
+if TYPE_CHECKING:
+    from kube.client.rest import Client
+    from kube.runtime.component import Component, Deps
+    from nodeagent.config import Settings
+
+log = logging.getLogger(__name__)
+
+VERSION: Final = "0.1.0"
+PACKAGES: Final = ("nodeagent", "cni", "proxy", "controlplane")
+COMPONENTS: Final = {"kubelet": "nodeagent", "cni": "cni", "proxy": "proxy"}
+Documents = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the commands of every package."""
+    for package in PACKAGES:
+        importlib.import_module(package).register(subparsers)
+
+
+def run_agent(arguments: argparse.Namespace) -> int:
+    """The `agent` command: runs until SIGTERM or SIGINT."""
+    from kube.runtime import config as documents
+    from kube.runtime import log as logs
+    from nodeagent import config
+
+    try:
+        logs.setup(arguments.log_level, json=arguments.log_json)
+        found = documents.load(Path(arguments.config))
+    except (documents.ConfigError, ValueError) as e:
+        raise errors.ConfigError(str(e)) from e
+    settings = config.build(found, source=arguments.config)
+    preflight(settings)
+    asyncio.run(agent(settings, found, only=arguments.only or tuple(COMPONENTS)))
+    return 0
+
+
+def preflight(settings: Settings) -> None:
+    """What can be known to fail before anything is started."""
+    if os.geteuid() != 0:
+        raise errors.PreflightError("the agent must run as root: it makes cgroups, mounts and network interfaces")
+    kubeconfig = Path(settings.agent.kubeconfig)
+    if not kubeconfig.is_file():
+        raise errors.PreflightError(f"AgentConfiguration.kubeconfig: {kubeconfig} does not exist")
+    path = Path(settings.runtime_endpoint.removeprefix("unix://"))
+    if not path.exists():
+        log.warning("%s does not exist: waiting for containerd (containerRuntimeEndpoint names its socket)", path)
+
+
+async def agent(settings: Settings, documents: Documents, *, only: Sequence[str]) -> None:
+    """The components of a node, sharing client, informers and events."""
+    from kube.client.informer import Informers
+    from kube.runtime import clock, supervise
+
+    system = clock.SystemClock()
+    client = connect(settings)
+    informers = Informers(client, clock=system)
+    deps = dependencies(settings, client, informers, system)
+    factories: dict[str, Callable[[], Component]] = {
+        name: functools.partial(importlib.import_module(COMPONENTS[name]).build, documents, deps) for name in only
+    }
+    try:
+        async with asyncio.TaskGroup() as group:
+            shared = [
+                group.create_task(informers.run(), name="informers"),
+                group.create_task(deps.events.run(), name="events"),
+            ]
+            await supervise.supervise(factories, clock=system)
+            for task in shared:
+                task.cancel()
+    finally:
+        await client.close()
+
+
+def connect(settings: Settings) -> Client:
+    """The client of the kubeconfig's identity."""
+    from kube import kubeconfig
+    from kube.client.http import HttpTransport
+    from kube.client.rest import Client
+
+    try:
+        rest = kubeconfig.load(Path(settings.agent.kubeconfig))
+    except kubeconfig.KubeconfigError as e:
+        raise errors.ConfigError(str(e)) from e
+    return Client(HttpTransport(rest), user_agent=f"nodeagent/{VERSION}")
+
+
+def dependencies(settings: Settings, client: Client, informers: Any, system: Any) -> Deps:
+    """What every component is handed."""
+    from kube.client.events import EventRecorder
+    from kube.runtime import metrics
+    from kube.runtime.component import Deps
+
+    server = urllib.parse.urlsplit(getattr(client.transport, "server", ""))
+    return Deps(
+        client=client,
+        informers=informers,
+        events=EventRecorder(client, component="kubelet", host=settings.node_name, clock=system),
+        clock=system,
+        registry=metrics.registry(process=True),
+        node_name=settings.node_name,
+        node_ip=settings.agent.node_ip or source_address(server.hostname or "127.0.0.1", server.port or 443),
+    )
+
+
+def source_address(host: str, port: int) -> str:
+    """The address of this machine from which the API server is reached: the one it reaches us by."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(address)
+            return str(probe.getsockname()[0])
+    except OSError as e:
+        raise errors.ConfigError(
+            f"AgentConfiguration.nodeIP: not set, and no route to the API server {host}: {e}"
+        ) from e

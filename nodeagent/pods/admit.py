@@ -1,0 +1,107 @@
+"""Whether this node takes a pod that was bound to it: room, labels, sysctls. PURE, in upstream's words."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from kube import quantity, types
+from nodeagent.pods import plan, sandbox
+from nodeagent.resources import qos
+
+NAMES: Final = {"cpu": "OutOfcpu", "memory": "OutOfmemory", "ephemeral-storage": "OutOfephemeral-storage"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """What the decision depends on."""
+
+    name: str
+    labels: Mapping[str, str]
+    allocatable: Mapping[str, str]
+    unsafe_sysctls: tuple[str, ...] = ()
+
+
+def reject(pod: types.Pod, *, others: Iterable[types.Pod], node: Node) -> plan.End | None:
+    """Why the pod cannot run here, None if it can. `others` are the pods that run here already."""
+    if not selected(pod, node):
+        return rejected("NodeAffinity", "Predicate NodeAffinity failed")
+    forbidden = sandbox.forbidden_sysctls(pod, allowed=node.unsafe_sysctls)
+    if forbidden:
+        return plan.End(reason="SysctlForbidden", message=f'forbidden sysctl: "{forbidden[0]}" not allowlisted')
+    present = [other for other in others if other.metadata.uid != pod.metadata.uid]
+    most = quantity.parse(node.allocatable.get("pods", "0")).value()
+    if len(present) + 1 > most:
+        return out_of("pods", asked=1, used=len(present), capacity=most)
+    return no_room(pod, qos.total(present), node)
+
+
+def no_room(pod: types.Pod, used: qos.Amounts, node: Node) -> plan.End | None:
+    """The first resource there is too little of."""
+    for name, wanted in qos.pod_requests(pod).items():
+        amount = wanted.milli() if name == "cpu" else wanted.value()
+        if amount == 0:
+            continue
+        limit = quantity.parse(node.allocatable.get(name, "0"))
+        have = limit.milli() if name == "cpu" else limit.value()
+        taken = used.get(name)
+        gone = 0 if taken is None else taken.milli() if name == "cpu" else taken.value()
+        if amount + gone > have:
+            return out_of(name, asked=amount, used=gone, capacity=have)
+    return None
+
+
+def out_of(name: str, *, asked: int, used: int, capacity: int) -> plan.End:
+    """Too little of a resource, as upstream says it (cpu in thousandths)."""
+    text = f"Node didn't have enough resource: {name}, requested: {asked}, used: {used}, capacity: {capacity}"
+    return rejected(NAMES.get(name, f"OutOf{name}"), text)
+
+
+def rejected(reason: str, text: str) -> plan.End:
+    """A pod that fails before it started."""
+    return plan.End(reason=reason, message=f"Pod was rejected: {text}")
+
+
+def selected(pod: types.Pod, node: Node) -> bool:
+    """Whether nodeSelector and the required node affinity hold for this node."""
+    if any(node.labels.get(name) != value for name, value in pod.spec.node_selector.items()):
+        return False
+    affinity = pod.spec.affinity.node_affinity if pod.spec.affinity else None
+    required = affinity.required_during_scheduling_ignored_during_execution if affinity else None
+    if required is None:
+        return True
+    return any(term_matches(term, node) for term in required.node_selector_terms)
+
+
+def term_matches(term: types.NodeSelectorTerm, node: Node) -> bool:
+    """Whether all of a term's requirements hold; an empty term matches nothing."""
+    fields = {"metadata.name": node.name}
+    wanted = [*((r, node.labels) for r in term.match_expressions), *((r, fields) for r in term.match_fields)]
+    return bool(wanted) and all(requirement_holds(r, values) for r, values in wanted)
+
+
+def requirement_holds(requirement: types.NodeSelectorRequirement, values: Mapping[str, str]) -> bool:
+    """One requirement of a node selector."""
+    have, wanted = values.get(requirement.key), requirement.values
+    match requirement.operator:
+        case "In":
+            return have is not None and have in wanted
+        case "NotIn":
+            return have not in wanted
+        case "Exists":
+            return have is not None
+        case "DoesNotExist":
+            return have is None
+        case "Gt":
+            return compared(have, wanted, greater=True)
+        case "Lt":
+            return compared(have, wanted, greater=False)
+    return False
+
+
+def compared(have: str | None, wanted: tuple[str, ...], *, greater: bool) -> bool:
+    """Gt and Lt, which compare whole numbers."""
+    try:
+        left, right = int(have or ""), int(wanted[0])
+    except (ValueError, IndexError):
+        return False
+    return left > right if greater else left < right

@@ -1,0 +1,267 @@
+"""Carrying out a PodPlan: sandboxes and containers made, started and killed through the runtime.
+
+It decides nothing but how; what cannot be made becomes a StartError with the waiting reason.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from kube import types
+from nodeagent import errors
+from nodeagent.cri import records
+from nodeagent.cri.v1 import cri_pb2 as cri
+from nodeagent.pods import container as containers
+from nodeagent.pods import dns, environment, files, hooks, observed, plan, sandbox, spec
+from nodeagent.pods.kit import Kit
+from nodeagent.resources import cgroups
+from nodeagent.volumes import Mount, VolumeError
+
+log = logging.getLogger(__name__)
+
+MINIMUM_GRACE: Final = 2
+"""Seconds a container always gets between SIGTERM and SIGKILL."""
+KEPT_CREATE_REASONS: Final = ("RROUnsupported", "ImageVolumeMountFailed")
+PROPAGATION: Final = {
+    "private": cri.PROPAGATION_PRIVATE,
+    "host_to_container": cri.PROPAGATION_HOST_TO_CONTAINER,
+    "bidirectional": cri.PROPAGATION_BIDIRECTIONAL,
+}
+
+
+class Executor:
+    """Effects for pods, through the kit."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        kubelet = kit.settings.kubelet
+        self._cluster = dns.Cluster(servers=tuple(kubelet.cluster_dns), domain=kubelet.cluster_domain)
+
+    def event(self, pod: types.Pod, type_: str, reason: str, message: str, *, container: str = "") -> None:
+        """Tells the user something about the pod or one of its containers."""
+        self._kit.events.event(spec.reference(pod, container), type_, reason, message)
+
+    # ---- sandboxes -------------------------------------------------------------------------------------------
+
+    def cgroup(self, pod: types.Pod) -> cgroups.PodCgroup:
+        """The pod's cgroup as it shall be."""
+        kubelet = self._kit.settings.kubelet
+        return cgroups.plan(pod, layout=self._kit.layout, cfs_quota=kubelet.cpu_cfs_quota, pids=kubelet.pod_pids_limit)
+
+    def sandbox_config(self, pod: types.Pod, attempt: int) -> cri.PodSandboxConfig:
+        """The sandbox's configuration, the same each time it is asked for."""
+        kubelet = self._kit.settings.kubelet
+        facts = sandbox.Facts(
+            log_directory=str(self._kit.files.logs_of(pod)),
+            cgroup_parent=self.cgroup(pod).parent,
+            resolver=dns.resolver(pod, host=self._host_resolver(), cluster=self._cluster),
+            cluster=self._cluster,
+            seccomp_default=kubelet.seccomp_default,
+            cfs_quota=kubelet.cpu_cfs_quota,
+        )
+        return sandbox.config(pod, attempt=attempt, facts=facts)
+
+    def _host_resolver(self) -> dns.Resolver:
+        try:
+            return dns.parse(Path(self._kit.settings.kubelet.resolv_conf).read_text())
+        except OSError as e:
+            log.warning("resolvConf %s: %s; pods get the cluster's servers only", e.filename, e.strerror)
+            return dns.Resolver()
+
+    async def create_sandbox(self, pod: types.Pod, *, attempt: int) -> str:
+        """Makes cgroup, folders and sandbox; returns its id. StartError if the runtime or the kernel refuses."""
+        try:
+            await asyncio.to_thread(self._prepare, pod)
+            return await self._kit.runtime.sandboxes.run(self.sandbox_config(pod, attempt))
+        except errors.RuntimeUnavailable:
+            raise
+        except errors.RuntimeFault as e:
+            message = f"Failed to create pod sandbox: {e.message}"
+            self.event(pod, "Warning", "FailedCreatePodSandBox", message)
+            raise errors.StartError("CreatePodSandboxError", message + oom_hint(e.message)) from e
+        except OSError as e:
+            message = f"unable to ensure pod container exists: {e}"
+            self.event(pod, "Warning", "FailedCreatePodContainer", message)
+            raise errors.StartError("CreatePodSandboxError", message) from e
+
+    def _prepare(self, pod: types.Pod) -> None:
+        self._kit.cgroups.create(self.cgroup(pod))
+        self._kit.files.prepare_pod(pod)
+
+    # ---- containers ------------------------------------------------------------------------------------------
+
+    async def start(
+        self, pod: types.Pod, start: plan.Start, seen: observed.Observed, *, volumes: Mapping[str, Path]
+    ) -> None:
+        """Image, creation, start and postStart of one container; StartError says why it waits instead."""
+        it, box = spec.find(pod, start.name), seen.sandbox
+        if it is None or box is None:
+            raise errors.StartError("ContainerCreating", f"container {start.name} has no sandbox yet")
+        sandbox_config = self.sandbox_config(pod, box.attempt)
+        image = await self._kit.images.ensure(pod, it, sandbox=sandbox_config)
+        config = await self._config(pod, it, start, seen, image=image, volumes=volumes)
+        try:
+            container_id = await self._kit.runtime.containers.create(box.id, config, sandbox=sandbox_config)
+        except errors.RuntimeUnavailable:
+            raise
+        except errors.RuntimeFault as e:
+            reason = next((r for r in KEPT_CREATE_REASONS if e.message.startswith(r)), "CreateContainerError")
+            raise self._failed(pod, it, reason, e.message) from e
+        self.event(pod, "Normal", "Created", f"Container created: {it.name}", container=it.name)
+        try:
+            await self._kit.runtime.containers.start(container_id)
+        except errors.RuntimeUnavailable:
+            raise
+        except errors.RuntimeFault as e:
+            raise self._failed(pod, it, "RunContainerError", e.message) from e
+        self.event(pod, "Normal", "Started", f"Container started: {it.name}", container=it.name)
+        self._kit.files.link_log(pod, it.name, container_id, restart_count=start.restart_count)
+        await self._post_start(pod, it, container_id, seen)
+
+    def _failed(self, pod: types.Pod, it: spec.AnyContainer, reason: str, message: str) -> errors.StartError:
+        self.event(pod, "Warning", "Failed", f"Error: {message}", container=it.name)
+        return errors.StartError(reason, message)
+
+    async def _config(
+        self,
+        pod: types.Pod,
+        it: spec.AnyContainer,
+        start: plan.Start,
+        seen: observed.Observed,
+        *,
+        image: records.Image,
+        volumes: Mapping[str, Path],
+    ) -> cri.ContainerConfig:
+        kit, kubelet = self._kit, self._kit.settings.kubelet
+        try:
+            variables = await self._environment(pod, it, seen)
+            mounts = kit.volumes.mounts(pod, it, volumes, env=variables)
+            hosts = self._hosts(pod, it, seen)
+            await asyncio.to_thread(
+                kit.files.prepare_container, pod, it.name, restart_count=start.restart_count, hosts=hosts
+            )
+            target = getattr(it, "target_container_name", None) or ""
+            looked_into = seen.latest(target) if target else None
+            facts = containers.Facts(
+                image=image,
+                restart_count=start.restart_count,
+                environment=variables,
+                command=environment.expand_words(it.command, variables),
+                args=environment.expand_words(it.args, variables),
+                mounts=self._mounts(pod, it, start, mounts, hosts=hosts is not None),
+                memory_capacity=kit.facts.memory_capacity,
+                target=looked_into.id if looked_into else "",
+                seccomp_default=kubelet.seccomp_default,
+                cfs_quota=kubelet.cpu_cfs_quota,
+            )
+            return containers.config(pod, it, facts)
+        except (environment.EnvError, VolumeError, OSError) as e:
+            raise self._failed(pod, it, "CreateContainerConfigError", str(e)) from e
+        except errors.StartError as e:
+            raise self._failed(pod, it, e.reason, e.message) from e
+
+    async def _environment(
+        self, pod: types.Pod, it: spec.AnyContainer, seen: observed.Observed
+    ) -> list[tuple[str, str]]:
+        config_maps, secrets = await self._kit.volumes.environment_sources(pod, it)
+        host_ips = self._kit.facts.host_ips
+        ips = host_ips if pod.spec.host_network else seen.ips
+        return environment.expand(
+            pod,
+            it,
+            services=self._kit.services(),
+            config_maps=config_maps,
+            secrets=secrets,
+            pod_ips=ips,
+            host_ip=host_ips[0] if host_ips else "",
+            allocatable=self._kit.facts.allocatable,
+        )
+
+    def _hosts(self, pod: types.Pod, it: spec.AnyContainer, seen: observed.Observed) -> str | None:
+        if not files.manages_hosts(pod, it):
+            return None
+        host_text = Path("/etc/hosts").read_text() if pod.spec.host_network else ""
+        return dns.hosts_file(pod, ips=seen.ips, cluster=self._cluster, host_text=host_text)
+
+    def _mounts(
+        self, pod: types.Pod, it: spec.AnyContainer, start: plan.Start, own: list[Mount], *, hosts: bool
+    ) -> list[cri.Mount]:
+        found = [
+            cri.Mount(
+                host_path=m.host_path,
+                container_path=m.container_path,
+                readonly=m.readonly,
+                propagation=PROPAGATION[m.propagation],
+            )
+            for m in own
+        ]
+        uid = pod.metadata.uid
+        if hosts:
+            found.append(cri.Mount(host_path=str(self._kit.files.hosts(uid)), container_path="/etc/hosts"))
+        message = self._kit.files.message(uid, it.name, start.restart_count)
+        path = it.termination_message_path or containers.DEFAULT_MESSAGE_PATH
+        found.append(cri.Mount(host_path=str(message), container_path=path))
+        return found
+
+    async def _post_start(
+        self, pod: types.Pod, it: spec.AnyContainer, container_id: str, seen: observed.Observed
+    ) -> None:
+        if it.lifecycle is None or it.lifecycle.post_start is None:
+            return
+        try:
+            await self._hook(it.lifecycle.post_start, it, container_id, seen, timeout=None)
+        except hooks.HookError as e:
+            self.event(pod, "Warning", "FailedPostStartHook", f"PostStartHook failed: {e}", container=it.name)
+            kill = plan.Kill(id=container_id, name=it.name, message="FailedPostStartHook")
+            await self.kill(pod, kill, seen, grace=spec.grace(pod))
+            raise errors.StartError("PostStartHookError", str(e)) from e
+
+    async def _hook(
+        self,
+        handler: types.LifecycleHandler,
+        it: spec.AnyContainer,
+        container_id: str,
+        seen: observed.Observed,
+        *,
+        timeout: float | None,
+    ) -> None:
+        ips = seen.ips or self._kit.facts.host_ips
+        await hooks.run(
+            handler,
+            it,
+            container_id,
+            pod_ip=ips[0] if ips else "",
+            timeout=timeout,
+            execs=self._kit.runtime.execs,
+            clock=self._kit.clock,
+        )
+
+    async def kill(self, pod: types.Pod, kill: plan.Kill, seen: observed.Observed, *, grace: int) -> None:
+        """preStop, then SIGTERM, then SIGKILL, all within `grace` seconds and a little."""
+        grace = kill.grace if kill.grace is not None else grace
+        self.event(pod, "Normal", "Killing", kill.message, container=kill.name)
+        began = self._kit.clock.monotonic()
+        it = spec.find(pod, kill.name)
+        if it is not None and it.lifecycle is not None and it.lifecycle.pre_stop is not None and grace > 0:
+            try:
+                await self._hook(it.lifecycle.pre_stop, it, kill.id, seen, timeout=float(grace))
+            except hooks.HookError as e:
+                self.event(pod, "Warning", "FailedPreStopHook", f"PreStopHook failed: {e}", container=kill.name)
+        left = grace - round(self._kit.clock.monotonic() - began)
+        await self._kit.runtime.containers.stop(kill.id, grace=max(MINIMUM_GRACE, left))
+
+    async def tidy(self, pod: types.Pod, seen: observed.Observed) -> None:
+        """Removes all but the newest ended container of each name; its logs are `kubectl logs --previous`."""
+        for name in {c.name for c in seen.containers}:
+            for dead in [c for c in seen.of(name) if c.state == "exited"][1:]:
+                await self._kit.runtime.containers.remove(dead.id)
+                await asyncio.to_thread(self._kit.files.remove_container, pod, dead)
+
+
+def oom_hint(message: str) -> str:
+    """What to do where root may not lower oom_score_adj, which fails every sandbox."""
+    if "oom_score_adj" not in message:
+        return ""
+    return " (this root lacks CAP_SYS_RESOURCE: set restrict_oom_score_adj = true in containerd's CRI section)"

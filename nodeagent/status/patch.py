@@ -1,0 +1,54 @@
+"""The difference between two pod statuses as a strategic merge patch. PURE."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+Json = dict[str, Any]
+MERGED_BY_IP: Final = ("podIPs", "hostIPs")
+OWNED: Final = (
+    "phase",
+    "reason",
+    "message",
+    "podIP",
+    "podIPs",
+    "hostIP",
+    "hostIPs",
+    "startTime",
+    "qosClass",
+    "observedGeneration",
+    "initContainerStatuses",
+    "containerStatuses",
+    "ephemeralContainerStatuses",
+)
+
+
+def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> Json:
+    """What has to change of `before`; empty if nothing. Conditions of others are left alone."""
+    found: Json = {}
+    for name in OWNED:
+        old, new = before.get(name), after.get(name)
+        if old == new or (not old and not new):
+            continue
+        if name in MERGED_BY_IP:
+            found[name] = by_ip(old or [], new or [])
+        else:
+            found[name] = new
+    had = {c["type"]: c for c in before.get("conditions", [])}
+    changed = [c for c in after.get("conditions", []) if not same(had.get(c["type"]), c)]
+    if changed:
+        found["conditions"] = changed
+    return found
+
+
+def same(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> bool:
+    """Whether a condition is unchanged; an absent field equals an empty one."""
+    if before is None:
+        return False
+    names = (before.keys() | after.keys()) - {"lastProbeTime"}
+    return all((before.get(name) or None) == (after.get(name) or None) for name in names)
+
+
+def by_ip(old: list[Json], new: list[Json]) -> list[Json]:
+    """Addresses merge by ip, so those that went are deleted by name."""
+    gone = [entry for entry in old if entry not in new]
+    return [*new, *({"$patch": "delete", **entry} for entry in gone)]

@@ -1,0 +1,95 @@
+"""Writing pod statuses to the API: the newest one of each pod, only when it differs, retried until it is there."""
+
+import asyncio
+import dataclasses
+import logging
+from typing import Any, Final
+
+import msgspec
+
+from kube import scheme, status, types
+from kube.client.rest import Client
+from kube.runtime import backoff, workqueue
+from nodeagent.pods import spec
+from nodeagent.status import patch
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+WRITERS: Final = 4
+
+
+@dataclasses.dataclass(slots=True)
+class Entry:
+    """One pod: what shall be there, and what is known to be there."""
+
+    pod: types.Pod
+    wanted: Json
+    written: Json
+    lock: asyncio.Lock
+    gone: bool = False
+
+
+class StatusWriter:
+    """Statuses on their way to the API."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._entries: dict[str, Entry] = {}
+        self._queue: workqueue.WorkQueue[str] = workqueue.WorkQueue(backoff=backoff.Backoff(0.2, 10.0))
+
+    def publish(self, pod: types.Pod, wanted: Json) -> None:
+        """Has `wanted` written soon, unless it is there already."""
+        uid = pod.metadata.uid
+        entry = self._entries.get(uid)
+        if entry is None:
+            known: Json = msgspec.to_builtins(pod.status)
+            entry = self._entries[uid] = Entry(pod=pod, wanted=wanted, written=known, lock=asyncio.Lock())
+        entry.pod, entry.wanted = pod, wanted
+        if patch.between(entry.written, wanted):
+            self._queue.add(uid)
+
+    async def write_now(self, uid: str) -> None:
+        """Writes the newest status of a pod and returns when it is there; raises what the client raises."""
+        entry = self._entries.get(uid)
+        if entry is None:
+            return
+        async with entry.lock:
+            wanted = entry.wanted
+            difference = patch.between(entry.written, wanted)
+            if difference and not entry.gone:
+                entry.gone = not await self._send(entry.pod, difference)
+                entry.written = wanted
+
+    def forget(self, uid: str) -> None:
+        """Drops a pod that is gone."""
+        self._entries.pop(uid, None)
+
+    async def run(self) -> None:
+        """Writes until cancelled."""
+        await workqueue.work(self._queue, self.write_now, workers=WRITERS, name="pod status")
+
+    async def _send(self, pod: types.Pod, difference: Json) -> bool:
+        """One patch; False if there is no such pod any more."""
+        meta = pod.metadata
+        body = {"metadata": {"uid": meta.uid}, "status": difference}
+        try:
+            await self._client.patch(
+                scheme.PODS, meta.name, body, namespace=meta.namespace, kind="strategic", subresource="status"
+            )
+        except status.ApiError as e:
+            if status.is_not_found(e) or (status.is_conflict(e) and await self._replaced(pod)):
+                log.debug("status of pod %s (uid %s) is not wanted any more: %s", spec.key(pod), meta.uid, e)
+                return False
+            raise
+        return True
+
+    async def _replaced(self, pod: types.Pod) -> bool:
+        """Whether another pod has taken the name."""
+        try:
+            current = await self._client.get(scheme.PODS, pod.metadata.name, namespace=pod.metadata.namespace)
+        except status.ApiError as e:
+            if status.is_not_found(e):
+                return True
+            raise
+        return bool(current["metadata"]["uid"] != pod.metadata.uid)
