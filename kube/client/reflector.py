@@ -203,6 +203,8 @@ class Reflector(Generic[T]):
             elif event.type != "BOOKMARK" and (obj := self._decode(event.raw)) is not None:
                 self._sink.put(_key_of(obj), obj)
         if batch and (revision := self._partial.decode(batch[-1].raw).metadata.resource_version):
+            if revision.isdigit() and self._revision.isdigit() and int(revision) < int(self._revision):
+                raise status.expired(f"the server went back from revision {self._revision} to {revision}")
             self._revision = revision
 
     def _collect(self, objects: dict[str, T], raw: msgspec.Raw) -> None:

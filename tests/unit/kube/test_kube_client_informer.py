@@ -198,6 +198,19 @@ async def test_a_server_restored_from_a_backup_is_read_anew() -> None:
         assert sorted(informer.cache) == ["ns/a", "ns/b"]
 
 
+async def test_a_server_that_went_back_is_noticed_by_its_bookmark() -> None:
+    server = FakeApiServer()
+    server.put(scheme.CONFIG_MAPS, config_map("a"))
+    informers = make(server)
+    informer = informers.get(scheme.CONFIG_MAPS, Thing)
+    async with running(informers):
+        await informer.wait_synced()
+        server.revision = 3
+        server.bookmark()
+        await asyncio.sleep(3)
+    assert [request.params.get("sendInitialEvents") for request in server.requests] == ["true", "true"]
+
+
 async def test_an_unreachable_server_is_asked_ever_more_rarely_and_found_again() -> None:
     server = FakeApiServer()
     server.reachable = False
