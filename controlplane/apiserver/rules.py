@@ -1,0 +1,120 @@
+"""The fixed rules until RBAC comes: everyone's read access, the control plane's own parts, the service network.
+
+Pure tables and functions from a question to a decision. Nodes have rules of their own in `noderules`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controlplane.apiserver.authn import AUTHENTICATED
+from controlplane.apiserver.authz import ALLOWED, NO_OPINION, Attributes, Decision
+
+HEALTH = ("/healthz", "/livez", "/readyz", "/version")
+DISCOVERY = ("/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz")
+OPENID = ("/.well-known/openid-configuration", "/openid/v1/jwks")
+READ = frozenset({"get", "list", "watch"})
+WRITE = frozenset({"create", "update", "patch", "delete"})
+ANY = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Verbs on resources ("pods", "pods/status", "*") of a group ("*" = all)."""
+
+    group: str
+    resources: frozenset[str]
+    verbs: frozenset[str]
+
+    def covers(self, attributes: Attributes) -> bool:
+        """Whether it allows what is asked."""
+        wanted = attributes.resource + (f"/{attributes.subresource}" if attributes.subresource else "")
+        return (
+            self.group in (ANY, attributes.group)
+            and (ANY in self.resources or wanted in self.resources)
+            and (ANY in self.verbs or attributes.verb in self.verbs)
+        )
+
+
+def grant(group: str, resources: str, verbs: frozenset[str] | str) -> Grant:
+    """A Grant from words: `grant("apps", "deployments deployments/status", READ)`."""
+    chosen = verbs if isinstance(verbs, frozenset) else frozenset(verbs.split())
+    return Grant(group, frozenset(resources.split()), chosen)
+
+
+EVENTS = (grant("", "events", "create patch update"), grant("events.k8s.io", "events", "create patch update"))
+LEASES = (grant("coordination.k8s.io", "leases", "create get update patch list watch delete"),)
+REVIEWS = (
+    grant("authentication.k8s.io", "tokenreviews", "create"),
+    grant("authorization.k8s.io", "subjectaccessreviews", "create"),
+)
+SERVICE_NETWORK = (
+    grant("", "services endpoints namespaces pods nodes", READ),
+    grant("discovery.k8s.io", "endpointslices", READ),
+    grant("networking.k8s.io", "networkpolicies", READ),
+    *EVENTS,
+)
+COMPONENTS: Mapping[str, tuple[Grant, ...]] = {
+    "system:kube-proxy": SERVICE_NETWORK,
+    "system:kube-dns": (*SERVICE_NETWORK, *LEASES),
+    "system:kube-scheduler": (
+        grant(ANY, ANY, READ),
+        grant("", "pods/binding bindings", "create"),
+        grant("", "pods/status", "patch update"),
+        grant("", "pods", "delete"),
+        *EVENTS,
+        *LEASES,
+        *REVIEWS,
+    ),
+    "system:kube-controller-manager": (grant(ANY, ANY, ANY),),
+}
+SELF_REVIEWS = (
+    grant("authorization.k8s.io", "selfsubjectaccessreviews selfsubjectrulesreviews", "create"),
+    grant("authentication.k8s.io", "selfsubjectreviews", "create"),
+)
+DNS_SLICE_PREFIX = "kube-dns-"
+
+
+def everyone(attributes: Attributes) -> Decision:
+    """What anybody may read: health and version; and with an identity, discovery and questions about oneself."""
+    known = AUTHENTICATED in attributes.user.groups
+    if not attributes.resource:
+        return _path(attributes, known=known)
+    if known and any(grant.covers(attributes) for grant in SELF_REVIEWS):
+        return ALLOWED
+    return NO_OPINION
+
+
+def _path(attributes: Attributes, *, known: bool) -> Decision:
+    if attributes.verb not in ("get", "head"):
+        return NO_OPINION
+    if _below(attributes.path, HEALTH):
+        return ALLOWED
+    if known and (_below(attributes.path, DISCOVERY) or attributes.path in OPENID):
+        return ALLOWED
+    return NO_OPINION
+
+
+def _below(path: str, roots: tuple[str, ...]) -> bool:
+    path = path.rstrip("/")
+    return any(path == root or path.startswith(root + "/") for root in roots)
+
+
+def components(attributes: Attributes) -> Decision:
+    """The control plane's and the service network's own users, by name."""
+    found = COMPONENTS.get(attributes.user.name, ())
+    if any(grant.covers(attributes) for grant in found):
+        return ALLOWED
+    if attributes.user.name == "system:kube-dns" and _own_slice(attributes):
+        return ALLOWED
+    return NO_OPINION
+
+
+def _own_slice(attributes: Attributes) -> bool:
+    """DNS servers publish themselves in EndpointSlices `kube-dns-<node>`; a creation's name is in the body."""
+    if (attributes.group, attributes.resource, attributes.namespace) != (
+        "discovery.k8s.io", "endpointslices", "kube-system",
+    ):  # fmt: skip
+        return False
+    if attributes.verb == "create":
+        return not attributes.name
+    return attributes.verb in WRITE and attributes.name.startswith(DNS_SLICE_PREFIX)

@@ -1,0 +1,111 @@
+"""The objects every cluster starts with, made when missing. Knows no HTTP; writes by the API's own rules."""
+
+from typing import Any
+
+from controlplane.apiserver import convert, metadata
+from controlplane.apiserver.authn import MASTERS
+from controlplane.apiserver.objects import Caller, Objects
+from controlplane.config import Settings
+from controlplane.store.entries import Entry
+from kube import scheme, status
+from kube.client.identity import User
+from kube.scheme import Resource
+
+Object = dict[str, Any]
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+PRIORITIES = {
+    "system-cluster-critical": (2_000_000_000, "Used for system critical pods that must run in the cluster."),
+    "system-node-critical": (2_000_001_000, "Used for system critical pods that must not be moved from their node."),
+}
+DNS_TARGET_PORT = 10053
+SERVER = Caller(user=User("system:apiserver", (MASTERS,)))
+
+
+async def ensure(objects: Objects, settings: Settings, *, client_ca: str) -> None:
+    """Make what is missing, and keep the API's own endpoint where the server listens."""
+    for name in NAMESPACES:
+        await _create(objects, scheme.NAMESPACES, {"metadata": {"name": name}})
+    for name, (value, text) in PRIORITIES.items():
+        body = {"metadata": {"name": name}, "value": value, "description": text}
+        await _create(objects, scheme.PRIORITY_CLASSES, body)
+    await _create(objects, scheme.SERVICES, _api_service(settings))
+    await _create(objects, scheme.SERVICES, _dns_service(settings))
+    await _keep(objects, scheme.ENDPOINTS, _endpoints(settings))
+    await _keep(objects, scheme.ENDPOINT_SLICES, _slice(settings))
+    await _keep(objects, scheme.CONFIG_MAPS, _authentication(client_ca))
+
+
+async def _create(objects: Objects, resource: Resource, obj: Object) -> None:
+    metadata.check_type(obj, resource)
+    namespace = obj["metadata"].get("namespace", "")
+    try:
+        objects.find(resource, namespace=namespace, name=obj["metadata"]["name"])
+    except status.ApiError:
+        await objects.create(convert.home(resource), obj, namespace=namespace, caller=SERVER)
+
+
+async def _keep(objects: Objects, resource: Resource, obj: Object) -> None:
+    """Create it, or bring its content (all but metadata) to what it should be."""
+    await _create(objects, resource, obj)
+
+    def change(entry: Entry) -> Object:
+        present = entry.decode()
+        return present | {name: value for name, value in obj.items() if name != "metadata"}
+
+    meta = obj["metadata"]
+    await objects.update(resource, namespace=meta["namespace"], name=meta["name"], change=change, caller=SERVER)
+
+
+def _api_service(settings: Settings) -> Object:
+    labels = {"component": "apiserver", "provider": "kubernetes"}
+    return {
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+        "spec": {
+            "clusterIP": settings.service_ip,
+            "clusterIPs": [settings.service_ip],
+            "type": "ClusterIP",
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": settings.port}],
+        },
+    }
+
+
+def _dns_service(settings: Settings) -> Object:
+    labels = {"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"}
+    ports = [
+        {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": DNS_TARGET_PORT},
+        {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": DNS_TARGET_PORT},
+    ]
+    return {
+        "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": labels},
+        "spec": {"clusterIP": settings.dns, "clusterIPs": [settings.dns], "type": "ClusterIP", "ports": ports},
+    }
+
+
+def _endpoints(settings: Settings) -> Object:
+    ports = [{"name": "https", "port": settings.port, "protocol": "TCP"}]
+    # The controllers must leave it alone: its address is this server's, not a pod's.
+    labels = {"endpointslice.kubernetes.io/skip-mirror": "true"}
+    return {
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+        "subsets": [{"addresses": [{"ip": settings.advertise}], "ports": ports}],
+    }
+
+
+def _slice(settings: Settings) -> Object:
+    return {
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "addressType": "IPv6" if ":" in settings.advertise else "IPv4",
+        "endpoints": [{"addresses": [settings.advertise], "conditions": {"ready": True}}],
+        "ports": [{"name": "https", "port": settings.port, "protocol": "TCP"}],
+    }
+
+
+def _authentication(client_ca: str) -> Object:
+    return {
+        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+        "data": {"client-ca-file": client_ca},
+    }

@@ -1,0 +1,266 @@
+"""The one server process: store, API server, scheduler and controllers, each supervised on its own.
+
+Owns the order of start and stop. Knows no rule of any of them.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from controlplane import bootstrap, errors
+from controlplane.apiserver import app, events
+from controlplane.config import Settings
+from controlplane.store import sqlite
+from controlplane.store.storage import Storage
+from kube import kubeconfig, pki, serve
+from kube.client.events import EventRecorder
+from kube.client.identity import User
+from kube.client.informer import Informers
+from kube.client.inprocess import InProcessTransport
+from kube.client.rest import Client
+from kube.runtime import metrics
+from kube.runtime.clock import Clock, SystemClock
+from kube.runtime.component import Component, Deps
+from kube.runtime.supervise import Supervisor, watch_signals
+
+log = logging.getLogger(__name__)
+
+COMPACT_SECONDS = 300.0
+Build = Callable[[Deps], Component]
+
+
+def run(settings: Settings) -> None:
+    """Serve until a signal ends it; ConfigurationError or StoreError when it cannot start."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve_all(settings, clock=SystemClock()))
+
+
+async def serve_all(settings: Settings, *, clock: Clock) -> None:
+    """Open everything, run everything, close everything."""
+    prepare(settings)
+    sockets = listen(settings)
+    storage = Storage(sqlite.SqliteBackend(settings.data / "store.db"), monotonic=clock.monotonic)
+    try:
+        app.register(storage)
+        await storage.open()
+        registry = metrics.registry(process=True)
+        api = app.build(
+            settings, storage, clock=clock, registry=registry, exposition=lambda: metrics.exposition(registry)
+        )
+        client_ca = (settings.pki / "ca.crt").read_text()
+        await bootstrap.ensure(api.context.objects, settings, client_ca=client_ca)
+        supervisor = Supervisor(_factories(settings, api, storage, sockets, clock, registry), clock=clock)
+        api.health.add("store", lambda: None, live=True)
+        for name in ("apiserver", "scheduler", "controllers"):
+            api.health.add(name, lambda name=name: supervisor.ready()[name])  # type: ignore[misc]
+        await watch_signals(supervisor)
+    finally:
+        await storage.close()
+        for sock in sockets:
+            sock.close()
+
+
+def prepare(settings: Settings) -> None:
+    """Directories, certificates and the administrator's kubeconfig; ConfigurationError says what is in the way."""
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        pki.ensure_cluster(
+            settings.pki,
+            service_ip=settings.service_ip,
+            zone=settings.zone,
+            advertise=settings.advertise,
+            extra_sans=[*settings.raw.extra_sans, *_named_hosts(settings)],
+        )
+        if settings.raw.kubeconfig:
+            write_kubeconfig(settings, Path(settings.raw.kubeconfig))
+    except OSError as e:
+        raise errors.ConfigurationError(f"{e.filename or settings.data}: {e.strerror}: it must be writable") from e
+    except pki.PkiError as e:
+        raise errors.ConfigurationError(str(e)) from e
+
+
+def write_kubeconfig(settings: Settings, path: Path) -> None:
+    """The administrator's kubeconfig."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kubeconfig.write(
+        path,
+        server=settings.raw.kubeconfig_server or f"https://{settings.advertise}:{settings.port}",
+        user="kubernetes-admin",
+        ca_data=(settings.pki / "ca.crt").read_bytes(),
+        cert_data=(settings.pki / "admin.crt").read_bytes(),
+        key_data=(settings.pki / "admin.key").read_bytes(),
+    )
+
+
+def _named_hosts(settings: Settings) -> list[str]:
+    hosts = [text.rpartition(":")[0].strip("[]") for text in settings.listen]
+    return [host for host in hosts if host not in ("0.0.0.0", "::")]
+
+
+def listen(settings: Settings) -> list[socket.socket]:
+    """The listening sockets: inherited ones, else those of the configuration; ConfigurationError for a taken port."""
+    if inherited := serve.inherited_sockets():
+        return inherited
+    found: list[socket.socket] = []
+    for address in settings.listen:
+        try:
+            found.append(serve.listen(address))
+        except OSError as e:
+            for sock in found:
+                sock.close()
+            text = e.strerror or str(e)
+            raise errors.ConfigurationError(f"{text}: is another server running? `listen` names the addresses") from e
+    return found
+
+
+def _factories(
+    settings: Settings,
+    api: app.ApiServer,
+    storage: Storage,
+    sockets: Sequence[socket.socket],
+    clock: Clock,
+    registry: CollectorRegistry,
+) -> dict[str, Callable[[], Component]]:
+    from controlplane import controllers, scheduler
+
+    ca = (settings.pki / "ca.crt").read_text()
+
+    def build_controllers(deps: Deps) -> Component:
+        return controllers.build(
+            deps, root_ca_pem=ca, cluster_cidr=str(settings.cluster), node_cidr_mask_size=settings.mask
+        )
+
+    def part(name: str, user: str, build: Build) -> Callable[[], Component]:
+        return lambda: Part(name, user, build, api=api, clock=clock, registry=registry, address=settings.advertise)
+
+    return {
+        "apiserver": lambda: Listener(settings, api, storage, sockets),
+        "housekeeping": lambda: Housekeeping(api, storage, clock),
+        "scheduler": part("scheduler", "system:kube-scheduler", scheduler.build),
+        "controllers": part("controllers", "system:kube-controller-manager", build_controllers),
+    }
+
+
+class Idle:
+    """The parts of a Component that most of ours do not need."""
+
+    def ready(self) -> str | None:
+        """Ready as soon as it runs."""
+        return None
+
+    async def reload(self) -> None:
+        """Nothing to reload."""
+
+    async def close(self) -> None:
+        """Nothing outlives run()."""
+
+
+class Listener(Idle):
+    """The API server on its sockets."""
+
+    name = "apiserver"
+
+    def __init__(
+        self, settings: Settings, api: app.ApiServer, storage: Storage, sockets: Sequence[socket.socket]
+    ) -> None:
+        folder = settings.pki
+        tls = serve.tls_context(folder / "apiserver.crt", folder / "apiserver.key", folder / "ca.crt")
+        self._storage = storage
+        self._stopping = False
+        self._server = serve.Server(api.app, sockets=sockets, tls=tls, name="apiserver")
+
+    async def run(self) -> None:
+        """Serve; when asked to stop, end watches first, so that clients come back elsewhere at once."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._server.run())
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self._stopping = True
+                for cache in self._storage.caches().values():
+                    cache.end_watches()
+
+    def ready(self) -> str | None:
+        """Not ready once it stops."""
+        return "shutting down" if self._stopping else None
+
+
+class Housekeeping(Idle):
+    """Forgets old history and old events."""
+
+    name = "housekeeping"
+
+    def __init__(self, api: app.ApiServer, storage: Storage, clock: Clock) -> None:
+        self._expiry = events.Expiry(api.context.objects, storage, clock=clock)
+        self._storage = storage
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Every five minutes."""
+        while True:
+            try:
+                await self._storage.compact(keep_seconds=COMPACT_SECONDS)
+                await self._expiry.expire()
+            except errors.StoreError as e:
+                log.warning("housekeeping: %s; tried again in %g s", e, COMPACT_SECONDS)
+            await self._clock.sleep(COMPACT_SECONDS)
+
+
+class Part:
+    """A client of our own API in this process: its identity, caches and events, and the component that uses them."""
+
+    def __init__(
+        self,
+        name: str,
+        user: str,
+        build: Build,
+        *,
+        api: app.ApiServer,
+        clock: Clock,
+        registry: CollectorRegistry,
+        address: str,
+    ) -> None:
+        self.name = name
+        client = Client(InProcessTransport(api.app, User(user)), user_agent=f"nodeagent/{name}")
+        self._informers = Informers(client, clock=clock)
+        self._events = EventRecorder(client, component=user.removeprefix("system:"), host="", clock=clock)
+        # A part that is restarted registers its figures anew: each start has a registry of its own.
+        self._registry = metrics.registry()
+        self._component = build(
+            Deps(
+                client=client,
+                informers=self._informers,
+                events=self._events,
+                clock=clock,
+                registry=self._registry,
+                node_name="",
+                node_ip=address,
+            )
+        )
+
+    async def run(self) -> None:
+        """The component beside its caches and its events."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._informers.run()), group.create_task(self._events.run())]
+            await self._component.run()
+            for task in tasks:
+                task.cancel()
+
+    def ready(self) -> str | None:
+        """As the component says."""
+        return self._component.ready()
+
+    async def reload(self) -> None:
+        """Handed on."""
+        await self._component.reload()
+
+    async def close(self) -> None:
+        """Handed on."""
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._component.close()
