@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 HEADER_SECONDS = 32.0
 KEEP_ALIVE_SECONDS = 100
+MAX_HEAD_BYTES = 1 << 18
 DRAIN_SECONDS = 10.0
 CUT_SECONDS = 1.0
 BACKLOG = 1024
@@ -185,6 +186,7 @@ class _Protocol(HttpToolsProtocol):
         self._duplexes, self._date = duplexes, date
         self._head_deadline: asyncio.TimerHandle | None = None
         self._behind_head = bytearray()
+        self._head_bytes = 0
         self._in_head = self._upgrading = self._taken = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -207,8 +209,8 @@ class _Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
-            if self._in_head and self._head_deadline is None:
-                self._expect_head()
+            if self._in_head:
+                self._head_goes_on(len(data))
         except httptools.HttpParserUpgrade as stop:
             # Answered like any request; what follows the head belongs to the new protocol.
             self._upgrading = True
@@ -219,7 +221,7 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head = True
+        self._in_head, self._head_bytes = True, 0
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -245,6 +247,15 @@ class _Protocol(HttpToolsProtocol):
 
     def _should_upgrade(self) -> bool:
         return False
+
+    def _head_goes_on(self, count: int) -> None:
+        self._head_bytes += count
+        if self._head_bytes > MAX_HEAD_BYTES:
+            log.debug("%s sent a head of more than %d bytes", self.client, MAX_HEAD_BYTES)
+            self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n")
+            self.transport.close()
+        elif self._head_deadline is None:
+            self._expect_head()
 
     def _expect_head(self) -> None:
         self._head_deadline = self.loop.call_later(HEADER_SECONDS, self._head_too_late)

@@ -321,6 +321,17 @@ async def test_a_second_head_has_a_deadline_too_but_an_idle_connection_has_not(
         writer.close()
 
 
+async def test_a_head_without_end_is_not_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "MAX_HEAD_BYTES", 1000)
+    async with served(who) as (port, _):
+        reader, writer = await connect(port)
+        writer.write(b"GET / HTTP/1.1\r\n")
+        for number in range(200):
+            writer.write(b"x%d: yyyyyyyyyy\r\n" % number)
+        assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
+        writer.close()
+
+
 async def test_what_is_not_http_is_refused() -> None:
     async with served(who) as (port, _):
         reader, writer = await connect(port)
