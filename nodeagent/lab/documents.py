@@ -15,14 +15,14 @@ OWN = "nodeagent/v1"
 
 
 def server(lab: plan.Lab, *, api_port: int) -> dict[str, Document]:
-    """File name -> document for the control plane; it listens on the sockets it inherits."""
+    """File name -> document for the control plane. The sockets it inherits stand for `listen`."""
     return {
         "server.yaml": {
             "apiVersion": OWN,
             "kind": "ServerConfiguration",
             "dataDir": "/var/lib/nodeagent",
             "pkiDir": PKI,
-            "listen": [],
+            "listen": [f"{lab.server.ip}:{plan.API_PORT}"],
             "advertiseAddress": lab.server.ip,
             "serviceCIDR": plan.SERVICE_CIDR,
             "clusterCIDR": plan.POD_CIDR,
