@@ -75,7 +75,7 @@ def _merge_field(target: dict[str, Any], key: str, value: Any, rules: MergeRules
         target[key] = value if rule.replace else _merge_map(old, value, rule.rules)
     elif isinstance(old, list) and isinstance(value, list):
         target[key] = _merge_list(old, value, rules.field(key))
-    elif not _asks_deletion(value):
+    elif not _has_directive(value):
         target[key] = without_nulls(_without_directives(value))
 
 
@@ -109,9 +109,6 @@ def _merge_ordered_lists(target: dict[str, Any], patch: dict[str, Any], rules: M
         wanted, name = patch.pop(directive), directive.removeprefix(SET_ORDER)
         if not isinstance(wanted, list) or not name:
             raise PatchError(f"invalid patch format of setElementOrder list: {directive}", code=MALFORMED)
-        deleted = patch.pop(DELETE_FROM + name, None)
-        if deleted is not None:
-            _delete_from_list(target, DELETE_FROM + name, deleted)
         if patch.get(name, []) is None:
             continue
         old, new = target.get(name), patch.pop(name, None)
@@ -198,8 +195,9 @@ def _merge_items(items: list[Any], patch: list[Any], rule: FieldRule) -> list[An
     return items
 
 
-def _asks_deletion(value: Any) -> bool:
-    return isinstance(value, dict) and value.get(PATCH) == "delete"
+def _has_directive(value: Any) -> bool:
+    """True for a map with a `$patch`: where there is nothing to patch, upstream drops it whatever it says."""
+    return isinstance(value, dict) and PATCH in value
 
 
 def _without_directives(value: Any) -> Any:
@@ -210,8 +208,8 @@ def _without_directives(value: Any) -> Any:
             for key, item in value.items()
             if key not in (PATCH, RETAIN_KEYS)
             and not key.startswith((SET_ORDER, DELETE_FROM))
-            and not _asks_deletion(item)
+            and not _has_directive(item)
         }
     if isinstance(value, list):
-        return [_without_directives(item) for item in value if not _asks_deletion(item)]
+        return [_without_directives(item) for item in value if not _has_directive(item)]
     return value

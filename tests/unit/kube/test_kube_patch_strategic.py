@@ -88,8 +88,10 @@ def test_a_map_is_emptied_by_delete_and_merged_by_merge() -> None:
     assert merged == {"spec": {"securityContext": {"runAsUser": 1, "fsGroup": 2}}}
 
 
-def test_deleting_a_map_that_is_not_there_adds_nothing() -> None:
-    assert strategic_merge({"spec": {}}, {"spec": {"securityContext": {"$patch": "delete"}}}, POD) == {"spec": {}}
+@pytest.mark.parametrize("directive", ["delete", "replace", "merge"])
+def test_a_directive_for_a_map_that_is_not_there_adds_nothing(directive: str) -> None:
+    patch = {"spec": {"securityContext": {"$patch": directive, "fsGroup": 2}}}
+    assert strategic_merge({"spec": {}}, patch, POD) == {"spec": {}}
 
 
 def test_directives_are_never_stored() -> None:
@@ -97,7 +99,7 @@ def test_directives_are_never_stored() -> None:
         "spec": {
             "volumes": [{"name": "v", "emptyDir": {}, "$retainKeys": ["name", "emptyDir"]}],
             "$setElementOrder/volumes": [{"name": "v"}],
-            "securityContext": {"$patch": "merge", "fsGroup": 2},
+            "securityContext": {"$retainKeys": ["fsGroup"], "fsGroup": 2},
         }
     }
     merged = strategic_merge({}, patch, POD)
