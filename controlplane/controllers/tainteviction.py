@@ -7,6 +7,7 @@ process first saw it.
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
+from controlplane import tolerations
 from controlplane.controllers import reconcile, tainting, times, writes
 from controlplane.projection import Node, Pod, Taint
 from kube import scheme
@@ -22,13 +23,13 @@ def eviction_time(
     effective = [taint for taint in taints if taint.effect == tainting.NO_EXECUTE]
     if not effective or pod.metadata.deletion_timestamp:
         return None
-    if tainting.untolerated(pod.spec.tolerations, effective):
+    if tolerations.untolerated(pod.spec.tolerations, effective):
         return now
     ends = []
     for taint in effective:
         for toleration in pod.spec.tolerations:
             seconds = toleration.toleration_seconds
-            if seconds is not None and tainting.tolerates(toleration, taint):
+            if seconds is not None and tolerations.tolerates(toleration, taint):
                 ends.append(since(taint) + timedelta(seconds=max(0, seconds)))
     return min(ends, default=None)
 

@@ -1,10 +1,9 @@
-"""Taints: which ones a node's conditions call for, and which ones a pod puts up with. Pure."""
+"""Taints: which ones a node's conditions call for. Pure."""
 
-from collections.abc import Iterable
 from datetime import datetime
 
 from controlplane.controllers import conditions
-from controlplane.projection import Node, Taint, Toleration
+from controlplane.projection import Node, Taint
 from kube.runtime import clock
 
 NO_SCHEDULE, NO_EXECUTE = "NoSchedule", "NoExecute"
@@ -44,23 +43,6 @@ def wanted(node: Node, *, evict: bool, now: datetime) -> tuple[Taint, ...]:
     kept = [t for t in node.spec.taints if t.key not in _OWNED or (t.key, t.effect) in keys or _foreign(t)]
     new = sorted(keys - {(t.key, t.effect) for t in kept})
     return (*kept, *(Taint(key=key, effect=effect, time_added=clock.rfc3339(now)) for key, effect in new))
-
-
-def tolerates(toleration: Toleration, taint: Taint) -> bool:
-    """Whether one toleration covers one taint."""
-    if toleration.effect and toleration.effect != taint.effect:
-        return False
-    if toleration.key and toleration.key != taint.key:
-        return False
-    if toleration.operator == "Exists":
-        return True
-    return bool(toleration.key) and toleration.value == taint.value
-
-
-def untolerated(tolerations: Iterable[Toleration], taints: Iterable[Taint]) -> list[Taint]:
-    """Taints that no toleration covers."""
-    known = tuple(tolerations)
-    return [taint for taint in taints if not any(tolerates(toleration, taint) for toleration in known)]
 
 
 def _foreign(taint: Taint) -> bool:

@@ -1,0 +1,201 @@
+"""The scheduler at work: informers feed the snapshot and the queue, one loop decides, bindings run beside it."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+from controlplane.projection import Node, Pod
+from controlplane.scheduler import bind, decide, snapshot
+from controlplane.scheduler.metrics import Metrics
+from controlplane.scheduler.queue import GATES, Event, SchedulingQueue, Waiting
+from controlplane.scheduler.snapshot import PodInfo, Snapshot
+from kube import scheme
+from kube.client.errors import ClientError
+from kube.runtime.component import Deps
+from kube.status import ApiError
+
+log = logging.getLogger(__name__)
+
+PARALLEL_BINDS = 64
+FLUSH_PERIOD = 30.0  # seconds
+TURN = 8  # decisions in a row before others in this process get a turn
+
+
+class Scheduler:
+    """Gives pods without a node one."""
+
+    name = "scheduler"
+
+    def __init__(self, deps: Deps, *, scheduler_name: str) -> None:
+        self._clock = deps.clock
+        self._scheduler_name = scheduler_name
+        self._binder = bind.Binder(deps.client, events=deps.events, clock=deps.clock)
+        self._metrics = Metrics(deps.registry)
+        self._snapshot, self._queue = Snapshot(), SchedulingQueue()
+        self._wake, self._writes = asyncio.Event(), asyncio.Semaphore(PARALLEL_BINDS)
+        self._nodes = deps.informers.get(scheme.NODES, Node)
+        self._pods = deps.informers.get(scheme.PODS, Pod)
+        self._undo: list[Callable[[], None]] = [
+            self._nodes.subscribe(self._on_node),
+            self._pods.subscribe(self._on_pod),
+        ]
+
+    async def run(self) -> None:
+        """Decide until cancelled."""
+        await self._nodes.wait_synced()
+        await self._pods.wait_synced()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._flush(), name="scheduler-flush")
+            await self._decide(group)
+
+    def ready(self) -> str | None:
+        """None once nodes and pods are known."""
+        return None if self._nodes.synced and self._pods.synced else "nodes and pods are not yet known"
+
+    async def reload(self) -> None:
+        """Nothing to reload."""
+
+    async def close(self) -> None:
+        """Stop listening."""
+        for undo in self._undo:
+            undo()
+        self._metrics.unregister()
+
+    # what happens
+
+    def _on_node(self, old: Node | None, new: Node | None) -> None:
+        if new is None:
+            if old:
+                self._snapshot.remove_node(old.metadata.name)
+            return
+        self._snapshot.put_node(new)
+        for event in node_events(old, new):
+            self._happened(event)
+
+    def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
+        if old and (new is None or old.metadata.uid != new.metadata.uid):
+            self._leave(old)
+        if new is None:
+            return
+        finished = new.status.phase in ("Succeeded", "Failed")
+        if finished:
+            self._leave(new)
+        elif new.spec.node_name:
+            self._queue.remove(new.metadata.uid)
+            self._snapshot.put_pod(new)
+        else:
+            self._on_unassigned(old, new)
+
+    def _on_unassigned(self, old: Pod | None, new: Pod) -> None:
+        if new.spec.scheduler_name != self._scheduler_name or self._snapshot.holds(new.metadata.uid):
+            return
+        if new.metadata.deletion_timestamp:
+            self._queue.remove(new.metadata.uid)
+            return
+        self._queue.add(new, now=self._clock.monotonic())
+        self._wake.set()
+
+    def _leave(self, pod: Pod) -> None:
+        uid = pod.metadata.uid
+        self._queue.remove(uid)
+        if self._snapshot.holds(uid):
+            self._snapshot.remove_pod(uid)
+            self._happened(Event.POD_GONE)
+
+    def _happened(self, event: Event) -> None:
+        if self._queue.happened(event, now=self._clock.monotonic()):
+            self._wake.set()
+
+    # what is decided
+
+    async def _decide(self, group: asyncio.TaskGroup) -> None:
+        decided = 0
+        while True:
+            await self._writes.acquire()
+            waiting = await self._next()
+            group.create_task(self._finish(self._attempt(waiting)))
+            decided += 1
+            if not decided % TURN:
+                await asyncio.sleep(0)
+
+    async def _next(self) -> Waiting:
+        """The pod to decide on; waits until one comes, or the first one leaves back-off."""
+        while (waiting := self._queue.pop(now=self._clock.monotonic())) is None:
+            for queue, count in self._queue.counts().items():
+                self._metrics.pending.labels(queue).set(count)
+            self._wake.clear()
+            release = self._queue.next_release()
+            try:
+                async with asyncio.timeout(None if release is None else max(0.0, release - self._clock.monotonic())):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+        return waiting
+
+    def _attempt(self, waiting: Waiting) -> Coroutine[Any, Any, None]:
+        """Decide on one pod; answers with the writes that follow. Nothing happens between asking and deciding."""
+        pod = waiting.pod
+        if pod.spec.scheduling_gates:
+            self._queue.unschedulable(waiting, plugins=frozenset((GATES,)), now=self._clock.monotonic())
+            return self._binder.mark(pod, reason=bind.GATED, message=bind.GATED_MESSAGE)
+        info = snapshot.pod_info(pod)
+        with self._metrics.algorithm.time():
+            verdict = decide.decide(info, self._snapshot, choose=random.choice)
+        self._snapshot.advance(verdict.evaluated, count=verdict.total)
+        if verdict.node is None:
+            self._metrics.attempts.labels("unschedulable").inc()
+            self._queue.unschedulable(waiting, plugins=verdict.plugins, now=self._clock.monotonic())
+            never = pod.spec.preemption_policy == "Never"
+            return self._binder.refuse(pod, decide.explain(verdict, never_preempts=never))
+        self._snapshot.assume(info, verdict.node)
+        return self._bind(waiting, info, verdict.node)
+
+    async def _finish(self, writing: Coroutine[Any, Any, None]) -> None:
+        """Write what was decided. A failure is told once and costs one pod some time, never the scheduler."""
+        try:
+            await writing
+        except (ApiError, ClientError) as e:
+            log.info("a scheduling result could not be written, the pod's next event or attempt repeats it: %s", e)
+        finally:
+            self._writes.release()
+
+    async def _bind(self, waiting: Waiting, info: PodInfo, node: str) -> None:
+        try:
+            await self._binder.bind(waiting.pod, node)
+        except (ApiError, ClientError):
+            self._metrics.attempts.labels("error").inc()
+            self._snapshot.forget(info.uid)
+            self._come_back(waiting)
+            raise
+        self._metrics.attempts.labels("scheduled").inc()
+        self._metrics.sli.observe(self._clock.monotonic() - waiting.first_seen)
+
+    def _come_back(self, waiting: Waiting) -> None:
+        """Queue a pod again whose binding failed, if it still is there and has no node."""
+        meta = waiting.pod.metadata
+        now_known = self._pods.cache.get(f"{meta.namespace}/{meta.name}")
+        if now_known and now_known.metadata.uid == meta.uid and not now_known.spec.node_name:
+            waiting.pod = now_known
+            self._queue.failed(waiting, now=self._clock.monotonic())
+            self._wake.set()
+
+    async def _flush(self) -> None:
+        while True:
+            await self._clock.sleep(FLUSH_PERIOD)
+            self._queue.flush(now=self._clock.monotonic())
+            self._wake.set()
+
+
+def node_events(old: Node | None, new: Node) -> Iterator[Event]:
+    """What a change of a node could mean for waiting pods; heartbeats mean nothing."""
+    if old is None:
+        yield Event.NODE_ADDED
+        return
+    if old.status.allocatable != new.status.allocatable:
+        yield Event.NODE_ALLOCATABLE
+    if old.metadata.labels != new.metadata.labels:
+        yield Event.NODE_LABELS
+    if (old.spec.taints, old.spec.unschedulable) != (new.spec.taints, new.spec.unschedulable):
+        yield Event.NODE_TAINTS
