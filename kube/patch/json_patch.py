@@ -10,7 +10,7 @@ from kube.patch.errors import MALFORMED, TOO_LARGE, PatchError
 from kube.patch.values import copied, same
 
 MAX_OPERATIONS = 10_000
-_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
+_INDEX = re.compile(r"-?(?:0|[1-9][0-9]{0,8})")
 _MISSING = object()
 
 
@@ -20,7 +20,7 @@ def json_patch(doc: Any, operations: Any) -> Any:
     At most MAX_OPERATIONS operations; a failed `test` is an error like any other.
     """
     if not isinstance(operations, list):
-        raise PatchError("cannot unmarshal the JSON patch: it must be a list of operations", code=MALFORMED)
+        raise PatchError("json: cannot unmarshal the JSON patch: it must be a list of operations", code=MALFORMED)
     if len(operations) > MAX_OPERATIONS:
         text = f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(operations)}"
         raise PatchError(text, code=TOO_LARGE)
@@ -62,25 +62,33 @@ def _parent(holder: dict[str, Any], tokens: Sequence[str], operation: dict[str, 
     for token in tokens[:-1]:
         node = _child(node, token)
         if not isinstance(node, dict | list):
-            where = operation["path"]
-            raise PatchError(f"{operation['op']} operation does not apply: doc is missing path: {where}: missing value")
+            raise _missing("path", operation)
     return node
+
+
+def _missing(what: str, operation: dict[str, Any]) -> PatchError:
+    where = operation["path"] if operation["op"] == "replace" else f'"{operation["path"]}"'
+    return PatchError(f"{operation['op']} operation does not apply: doc is missing {what}: {where}: missing value")
+
+
+def _failed(why: str, operation: dict[str, Any]) -> PatchError:
+    return PatchError(f"error in {operation['op']} for path: '{operation['path']}': {why}")
 
 
 def _child(node: Any, token: str) -> Any:
     if isinstance(node, dict):
         return node.get(token, _MISSING)
-    if isinstance(node, list) and _INDEX.fullmatch(token) and int(token) < len(node):
+    if isinstance(node, list) and _INDEX.fullmatch(token) and -len(node) <= int(token) < len(node):
         return node[int(token)]
     return _MISSING
 
 
-def _position(items: list[Any], token: str, *, last: int) -> int:
-    if not _INDEX.fullmatch(token):
-        raise PatchError(f'"{token}" is no list index')
-    if int(token) > last:
-        raise PatchError(f"Unable to access invalid index: {token}: invalid index referenced")
-    return int(token)
+def _position(token: str, operation: dict[str, Any], *, size: int) -> int:
+    """The list position below `size`; upstream counts negative ones from the end."""
+    position = int(token) if _INDEX.fullmatch(token) else size
+    if not -size <= position < size:
+        raise _failed(f"Unable to access invalid index: {token}: invalid index referenced", operation)
+    return position % size
 
 
 def _insert(holder: dict[str, Any], tokens: Sequence[str], value: Any, operation: dict[str, Any]) -> None:
@@ -90,16 +98,15 @@ def _insert(holder: dict[str, Any], tokens: Sequence[str], value: Any, operation
     elif token == "-":
         parent.append(value)
     else:
-        parent.insert(_position(parent, token, last=len(parent)), value)
+        parent.insert(_position(token, operation, size=len(parent) + 1), value)
 
 
 def _take(holder: dict[str, Any], tokens: Sequence[str], operation: dict[str, Any]) -> Any:
     parent, token = _parent(holder, tokens, operation), tokens[-1]
     if isinstance(parent, list):
-        return parent.pop(_position(parent, token, last=len(parent) - 1))
+        return parent.pop(_position(token, operation, size=len(parent)))
     if token not in parent:
-        text = f"{operation['op']} operation does not apply: doc is missing key: {operation['path']}"
-        raise PatchError(f"{text}: missing value")
+        raise _failed(f"Unable to remove nonexistent key: {token}: missing value", operation)
     return parent.pop(token)
 
 
@@ -110,25 +117,28 @@ def _add(holder: dict[str, Any], operation: dict[str, Any]) -> None:
 def _remove(holder: dict[str, Any], operation: dict[str, Any]) -> None:
     tokens = _pointer(operation)
     if len(tokens) == 1:
-        raise PatchError("remove operation does not apply: the whole document cannot be removed")
+        raise _missing("path", operation)
     _take(holder, tokens, operation)
 
 
 def _replace(holder: dict[str, Any], operation: dict[str, Any]) -> None:
+    """Upstream's library also sets a key that is not there yet; a list position must exist."""
     tokens, value = _pointer(operation), _value(operation)
     parent, token = _parent(holder, tokens, operation), tokens[-1]
-    if isinstance(parent, list):
-        parent[_position(parent, token, last=len(parent) - 1)] = value
-        return
-    if token not in parent:
-        raise PatchError(f"replace operation does not apply: doc is missing key: {operation['path']}: missing value")
-    parent[token] = value
+    if isinstance(parent, dict):
+        parent[token] = value
+    elif _child(parent, token) is _MISSING:
+        raise _missing("key", operation)
+    else:
+        parent[int(token)] = value
 
 
 def _source(holder: dict[str, Any], tokens: Sequence[str], operation: dict[str, Any]) -> Any:
     found = _child(_parent(holder, tokens, operation), tokens[-1])
     if found is _MISSING:
-        raise PatchError(f"{operation['op']} operation does not apply: doc is missing from: {operation['from']}")
+        raise PatchError(
+            f"{operation['op']} operation does not apply: doc is missing from path: {operation['from']}: missing value"
+        )
     return found
 
 
