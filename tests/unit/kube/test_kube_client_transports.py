@@ -97,6 +97,11 @@ def _user(scope: Any) -> str:
     return pki.subject(shown)[0] if shown else ""
 
 
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "CUT_SECONDS", 0.05)
+
+
 @pytest.fixture(scope="module", name="certs")
 def make_certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pki")
@@ -230,7 +235,7 @@ async def test_a_slow_reader_slows_the_sender(kind: str, certs: Path) -> None:
     app = Application()
     async with reaching(kind, app, certs) as transport, transport.stream("GET", "/flood") as answer:
         await anext(answer.chunks)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.15)
         assert app.sent < 500
 
 

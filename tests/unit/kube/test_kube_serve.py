@@ -23,6 +23,11 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "CUT_SECONDS", 0.1)
+
+
 @pytest.fixture(scope="module", name="certs")
 def make_certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pki")
@@ -240,7 +245,7 @@ async def test_a_reader_that_does_not_read_holds_the_sender_back() -> None:
         duplex = await accepted
         total = 8 << 20
         writer.write(b"x" * total)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.15)
         assert len(duplex._buffer) <= READ_AHEAD + (256 << 10)
         received = 0
         while received < total:
@@ -264,7 +269,7 @@ async def test_a_writer_waits_for_a_peer_that_does_not_read() -> None:
     async with served(flood) as (port, _):
         reader, writer = await connect(port)
         await ask((reader, writer), headers=SPDY)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.15)
         assert written < 128
         size = 0
         while chunk := await reader.read(1 << 20):
@@ -295,7 +300,7 @@ async def test_a_broken_connection_is_an_error_for_reader_and_writer() -> None:
 
 
 async def test_a_head_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "HEADER_SECONDS", 0.2)
+    monkeypatch.setattr(serve, "HEADER_SECONDS", 0.1)
     async with served(who) as (port, _):
         silent, slow = await connect(port), await connect(port)
         slow[1].write(b"GET / HTTP/1.1\r\nHost:")
@@ -309,11 +314,11 @@ async def test_a_head_that_does_not_come_is_not_waited_for(monkeypatch: pytest.M
 async def test_a_second_head_has_a_deadline_too_but_an_idle_connection_has_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(serve, "HEADER_SECONDS", 0.2)
+    monkeypatch.setattr(serve, "HEADER_SECONDS", 0.1)
     async with served(who) as (port, _):
         reader, writer = await connect(port)
         await ask((reader, writer))
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.2)
         assert await ask((reader, writer)) == (200, b"nobody")
         writer.write(b"GET / HT")
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
