@@ -6,18 +6,14 @@ from typing import Any
 import orjson
 import yaml
 
-from controlplane.apiserver import negotiate
+from controlplane.apiserver import negotiate, protobuf
 from controlplane.apiserver.reply import Receive
 from controlplane.apiserver.request import Request
 from kube import status
 
 LIMIT = 3 * 1024 * 1024
 ALIAS_LIMIT = 100
-READABLE = (negotiate.JSON, negotiate.YAML)
-NO_PROTOBUF = (
-    "the body of the request is protobuf, which this server does not read yet: "
-    "send application/json (client-go: set ContentType to application/json) - accepted media types include: "
-) + ", ".join(READABLE)
+READABLE = (negotiate.JSON, negotiate.YAML, negotiate.PROTOBUF)
 
 
 class ClientGone(Exception):
@@ -49,13 +45,13 @@ def media_type(request: Request) -> str:
 
 
 def decode(data: bytes, *, media: str) -> dict[str, Any]:
-    """The object in a JSON or YAML body; 400 says where it is malformed, 415 that the type is not read."""
+    """The object in a JSON, YAML or protobuf body; 400 says where it is malformed, 415 that the type is not read."""
     if media in (negotiate.JSON, "*/*"):
         value = load_json(data)
     elif media == negotiate.YAML:
         value = load_yaml(data)
     elif media == negotiate.PROTOBUF:
-        raise status.failure(415, "UnsupportedMediaType", NO_PROTOBUF)
+        value = load_protobuf(data)
     else:
         raise status.unsupported_media_type(READABLE)
     if not isinstance(value, dict):
@@ -83,6 +79,14 @@ def load_yaml(data: bytes) -> Any:
         return orjson.loads(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
     except (yaml.YAMLError, orjson.JSONEncodeError, UnicodeDecodeError) as e:
         raise status.bad_request(f"error converting YAML to JSON: yaml: {' '.join(str(e).split())}") from e
+
+
+def load_protobuf(data: bytes) -> Any:
+    """Kubernetes' protobuf as plain values; 400 with the reason."""
+    try:
+        return protobuf.decode(data)
+    except protobuf.Malformed as e:
+        raise status.bad_request(f"error decoding the body: protobuf: {e}") from e
 
 
 class _Pairs(list[tuple[str, Any]]):
