@@ -41,7 +41,7 @@ def _verb(verbs: "Subparsers", name: str, text: str, run: object) -> argparse.Ar
 
 def _up(args: argparse.Namespace) -> int:
     from nodeagent.cli import terminal
-    from nodeagent.lab import cluster, errors
+    from nodeagent.lab import cluster, diagnose, errors
 
     screen = terminal.standard(as_json=args.output == "json")
     directory = args.directory.absolute()
@@ -56,7 +56,11 @@ def _up(args: argparse.Namespace) -> int:
         return _show(running, screen, report=report, args=args)
     except errors.LabError as error:
         screen.fail(error)
-        screen.say(f"The cluster is left for a look: logs in {directory}/machines/*/data/var-log-nodeagent, ./dev down")
+        for trouble in diagnose.troubles(running.plan):
+            screen.say(f"  {trouble}")
+        screen.say(
+            f"The machines are left for a look ({directory}/machines/*/data/var-log-nodeagent); ./dev down ends them."
+        )
         return 1
     except KeyboardInterrupt:
         cluster.down(directory)

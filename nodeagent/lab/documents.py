@@ -62,7 +62,7 @@ def node(machine: plan.Machine) -> dict[str, Document]:
             "mode": "nftables",
             "clusterCIDR": plan.POD_CIDR,
         },
-        "cni.yaml": {"apiVersion": OWN, "kind": "CNIConfiguration", "clusterCIDR": plan.POD_CIDR},
+        "cni.yaml": {"apiVersion": OWN, "kind": "CNIConfiguration"},
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.lab import cluster, errors, leftovers, machine, processes, state
+from nodeagent.lab import cluster, diagnose, errors, leftovers, machine, plan, processes, state
 
 RECORD = state.Record(
     name="lab-1",
@@ -133,3 +133,15 @@ def test_nothing_is_removed_where_there_is_no_lab(tmp_path: Path) -> None:
 def test_a_lab_is_not_running_where_none_was_made(tmp_path: Path) -> None:
     with pytest.raises(errors.NotRunning, match="no lab is up"):
         cluster.running(tmp_path)
+
+
+def test_a_lab_that_does_not_come_up_is_told_by_its_services_last_words(tmp_path: Path) -> None:
+    host = plan.Host(python="python", containerd="containerd", source=tmp_path)
+    made = plan.plan("lab-1", directory=tmp_path, nodes=1, host=host)
+    logs = made.nodes[0].data("/var/log/nodeagent")
+    logs.mkdir(parents=True)
+    ended = "agent ended with exit code 1; starting it again in 0.1 s"
+    (logs / "init.log").write_text(f"2026-11-23T15:21:37Z {ended}\n2026-11-23T15:21:38Z {ended}\n")
+    (logs / "agent.log").write_text("starting\n\nerror: no kubeconfig\n")
+    said = "agent on node-1 ended 2 times, last with exit code 1: starting | error: no kubeconfig"
+    assert diagnose.troubles(made) == [said]
