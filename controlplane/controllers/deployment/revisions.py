@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from controlplane.controllers import ownership, writes
 from controlplane.projection import JSON, Deployment, ReplicaSet
@@ -27,6 +28,7 @@ _NOT_COPIED = frozenset(
 )
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # no vowels, so that no words appear in names
 _HASH_LENGTH = 10
+_EMPTY: tuple[Any, ...] = (None, {}, [], "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,16 @@ def _is_empty(rs: ReplicaSet) -> bool:
 
 
 def _comparable(template: JSON) -> JSON:
-    meta = {key: value for key, value in (template.get("metadata") or {}).items() if value}
+    """A template without what says nothing: the hash label, and empty values, which typed clients add or leave out."""
+    meta = template.get("metadata") or {}
     labels = {key: value for key, value in (meta.get("labels") or {}).items() if key != HASH_LABEL}
-    return {"metadata": {**meta, "labels": labels}, "spec": template.get("spec")}
+    return {"metadata": _pruned({**meta, "labels": labels}), "spec": _pruned(template.get("spec"))}
+
+
+def _pruned(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {key: _pruned(below) for key, below in value.items()}
+        return {key: below for key, below in kept.items() if below not in _EMPTY}
+    if isinstance(value, list):
+        return [_pruned(below) for below in value]
+    return value

@@ -142,6 +142,13 @@ def test_going_back_to_an_old_template_reuses_its_replica_set_as_the_newest_revi
     assert decided.annotate.body["metadata"]["annotations"] == {"deployment.kubernetes.io/revision": "3"}
 
 
+def test_empty_fields_that_a_typed_client_adds_make_no_new_template() -> None:
+    d = deployment()
+    d.spec.template["spec"]["containers"][0] |= {"resources": {}, "env": []}
+    d.spec.template["metadata"]["creationTimestamp"] = None
+    assert decide(d, replica_set("v1", 3)).create is None
+
+
 def test_scaling_in_the_middle_of_a_rollout_is_shared_in_proportion() -> None:
     d = deployment(15, image="v2", surge=3, unavailable=2)
     old = replica_set("v1", 8, desired=10)
