@@ -7,12 +7,12 @@ shapes. Must not know what they are used for: checking, merging and OpenAPI stan
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 _GVK = re.compile(rb'\{"group":"([^"]*)","kind":"([^"]*)","version":"([^"]*)"\}\]\}$')
@@ -152,7 +152,7 @@ def _scalar(tag: str, go: str) -> Shape:
 
 
 def _data() -> bytes:
-    return (importlib.resources.files("kube.schema") / "definitions.json").read_bytes()
+    return Path(__file__).with_name("definitions.json").read_bytes()
 
 
 @cache
@@ -171,5 +171,5 @@ def split_api_version(api_version: str) -> tuple[str, str]:
 def revision() -> str:
     """A digest of the schema data: changes when any OpenAPI document may change."""
     digest = hashlib.sha256(_data())
-    digest.update((importlib.resources.files("kube.schema") / "descriptions.yaml").read_bytes())
+    digest.update(Path(__file__).with_name("descriptions.yaml").read_bytes())
     return digest.hexdigest().upper()

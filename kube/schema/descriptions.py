@@ -5,11 +5,9 @@ Loaded when a document is written, and not kept. Must not know the schemas.
 
 from __future__ import annotations
 
-import importlib.resources
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import yaml
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,5 +27,7 @@ class Texts:
 
 def load() -> Texts:
     """The descriptions of `descriptions.yaml`."""
-    source = importlib.resources.files("kube.schema") / "descriptions.yaml"
+    import yaml
+
+    source = Path(__file__).with_name("descriptions.yaml")
     return Texts(yaml.load(source.read_bytes(), Loader=yaml.CSafeLoader))

@@ -5,7 +5,7 @@ Attributes are snake_case of the JSON names; lists are tuples (empty when absent
 text, quantities are text for `kube.quantity`, absent optional scalars are None.
 """
 
-from kube.types.base import Projection, decode
+from kube.types.base import DecodeError, Projection, decode
 from kube.types.classes import Overhead, PriorityClass, RuntimeClass, Scheduling
 from kube.types.container import (
     AppArmorProfile,
@@ -207,6 +207,7 @@ __all__ = [
     "ContainerStateWaiting",
     "ContainerStatus",
     "DaemonEndpoint",
+    "DecodeError",
     "Deployment",
     "DeploymentCondition",
     "DeploymentSpec",

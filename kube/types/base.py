@@ -41,7 +41,7 @@ class Projection(msgspec.Struct, rename=wire_name, omit_defaults=True, kw_only=T
     """A view of an object with the fields we read; the rest is skipped. Never written back."""
 
 
-def decode(raw: bytes | str, kind: type[T]) -> T:
+def decode(raw: bytes | str | msgspec.Raw, kind: type[T]) -> T:
     """The object in `raw` as a `kind`; null stands for "absent" anywhere, as upstream reads it.
 
     Raises DecodeError naming the path and the fault.
@@ -59,7 +59,7 @@ def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
 
 
-def _decode_with_nulls(raw: bytes | str, kind: type[T]) -> T:
+def _decode_with_nulls(raw: bytes | str | msgspec.Raw, kind: type[T]) -> T:
     """The slow way: upstream writes `endpoints: null` for an empty slice, which no tuple accepts."""
     try:
         return msgspec.convert(_without_nulls(msgspec.json.decode(raw)), kind)

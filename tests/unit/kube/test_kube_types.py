@@ -11,7 +11,11 @@ import pytest
 from kube import schema, types
 from kube.types.base import DecodeError, Projection, wire_name
 
-STRUCTS = [kind for name in types.__all__ if isinstance(kind := getattr(types, name), type) and kind is not Projection]
+STRUCTS = [
+    kind
+    for name in types.__all__
+    if isinstance(kind := getattr(types, name), type) and issubclass(kind, Projection) and kind is not Projection
+]
 SCHEMAS: dict[str, list[str]] = {}
 for definition in schema.catalog().names():
     SCHEMAS.setdefault(definition.rpartition(".")[2], []).append(definition)
