@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar, cast, overload
 
-from kube.client.reflector import Reflector, Selection
+from kube.client.reflector import Pulse, Reflector, Selection
 from kube.client.rest import Client
 from kube.runtime.clock import Clock
 from kube.scheme import Resource
@@ -72,10 +72,10 @@ class Informer(Generic[T]):
     It is itself the sink of its reflector.
     """
 
-    def __init__(self, client: Client, selection: Selection, type: type[T], *, clock: Clock) -> None:
+    def __init__(self, client: Client, selection: Selection, type: type[T], *, clock: Clock, pulse: Pulse) -> None:
         self.cache: dict[str, T] = {}
         self.selection = selection
-        self._reflector: Reflector[T] = Reflector(client, selection, type, self, clock=clock)
+        self._reflector: Reflector[T] = Reflector(client, selection, type, self, clock=clock, pulse=pulse)
         self._handlers: list[Handler[T]] = []
         self._indexes: list[Index[T]] = []
         self._synced = asyncio.Event()
@@ -169,7 +169,7 @@ class Informers:
     """One informer per (resource, type, namespace, selectors), started when asked for, also while running."""
 
     def __init__(self, client: Client, *, clock: Clock) -> None:
-        self._client, self._clock = client, clock
+        self._client, self._clock, self._pulse = client, clock, Pulse()
         self._informers: dict[tuple[Selection, type], Informer[Any]] = {}
         self._users: dict[tuple[Selection, type], int] = {}
         self._tasks: dict[tuple[Selection, type], asyncio.Task[None]] = {}
@@ -209,7 +209,7 @@ class Informers:
         )
         key = (selection, type)
         if key not in self._informers:
-            self._informers[key] = Informer(self._client, selection, type, clock=self._clock)
+            self._informers[key] = Informer(self._client, selection, type, clock=self._clock, pulse=self._pulse)
             self._start(key)
         self._users[key] = self._users.get(key, 0) + 1
         return self._informers[key]
@@ -223,6 +223,10 @@ class Informers:
                     del self._informers[key], self._users[key]
                     if (task := self._tasks.pop(key, None)) is not None:
                         task.cancel()
+
+    def retry_now(self) -> None:
+        """The server was just reached: informers that wait before another try do it at once."""
+        self._pulse.beat()
 
     def unsynced(self) -> str | None:
         """None when every informer is synced, else which are not; fits a component's `ready`."""

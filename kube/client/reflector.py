@@ -5,16 +5,17 @@ know caches, handlers or what objects mean.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
 import kube.runtime.log
+import kube.types
 from kube import status
 from kube.client.errors import ClientError
 from kube.client.rest import Client
@@ -61,6 +62,24 @@ class Selection:
         return " ".join([self.resource.group_resource, *(part for part in parts if part)])
 
 
+class Pulse:
+    """Ends waits early: once one reflector reaches the server again, its neighbours need not sit out their back-off."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def beat(self) -> None:
+        """End every wait."""
+        self._event.set()
+        self._event = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for a beat, at most for `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+
+
 class _Meta(msgspec.Struct, frozen=True, rename="camel"):
     name: str = ""
     namespace: str = ""
@@ -92,10 +111,12 @@ class Reflector(Generic[T]):
         sink: Sink[T],
         *,
         clock: Clock,
+        pulse: Pulse | None = None,
         rand: Callable[[], float] = random.random,
     ) -> None:
+        self._pulse = pulse or Pulse()
         self._client, self._selection, self._sink, self._clock, self._rand = client, selection, sink, clock, rand
-        self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(type)
+        self._type = type
         self._partial = msgspec.json.Decoder(_Partial)
         self._backoff = Backoff(0.8, 30.0, jitter=1.0, rand=rand)
         self._revision = ""
@@ -115,10 +136,13 @@ class Reflector(Generic[T]):
                 kube.runtime.log.failure(log, f"{self._selection}: informer failed and starts again", error)
                 self._revision, wait = "", self._backoff.next()
             else:
-                idle = not events and self._clock.monotonic() - started < SHORT_WATCH_SECONDS
-                wait = self._backoff.next() if idle else 0.0
+                if not events and self._clock.monotonic() - started < SHORT_WATCH_SECONDS:
+                    wait = self._backoff.next()  # a server that ends watches at once must not be stormed
+                else:
+                    self._backoff.reset()
+                    wait = 0.0
             if wait:
-                await self._clock.sleep(wait)
+                await self._pulse.wait(wait)
 
     async def _follow(self) -> int:
         """One watch from start to end; the number of event batches it brought."""
@@ -143,7 +167,6 @@ class Reflector(Generic[T]):
             self._collect(objects, raw)
         await self._sink.replace(objects)
         self._revision = found.metadata.resource_version
-        self._recovered()
 
     async def _watch(self, *, initial: bool) -> int:
         chosen, count = self._selection, 0
@@ -158,14 +181,17 @@ class Reflector(Generic[T]):
             timeout_seconds=int(shortest + (longest - shortest) * self._rand()),
         )
         pending: dict[str, T] | None = {} if initial else None
-        async with aclosing(batches):
+        async with contextlib.aclosing(batches):
             while (batch := await self._next(batches, silence=pending is not None)) is not None:
+                if not batch:
+                    self._recovered()
+                    continue
                 count += 1
+                self._backoff.reset()
                 if pending is not None:
                     pending = await self._take_initial(batch, pending)
                 else:
                     self._take(batch)
-                    self._recovered()
         return count
 
     async def _next(self, batches: Any, *, silence: bool) -> list[WatchEvent] | None:
@@ -187,7 +213,6 @@ class Reflector(Generic[T]):
                 if (meta.annotations or {}).get(INITIAL_EVENTS_END) == "true":
                     await self._sink.replace(pending)
                     self._revision = meta.resource_version
-                    self._recovered()
                     self._take(batch[number + 1 :])
                     return None
             elif event.type == "DELETED":
@@ -214,8 +239,8 @@ class Reflector(Generic[T]):
     def _decode(self, raw: msgspec.Raw) -> T | None:
         """The object, or None (said once) when it is not what the type says: one odd object must not stop the rest."""
         try:
-            return self._decoder.decode(raw)
-        except msgspec.DecodeError as error:
+            return kube.types.decode(raw, self._type)
+        except kube.types.DecodeError as error:
             key = _key(self._partial.decode(raw).metadata)
             if key not in self._undecodable:
                 self._undecodable.add(key)
@@ -234,16 +259,17 @@ class Reflector(Generic[T]):
                 self._watch_list = False
                 return 0.0
         text = kube.runtime.log.describe(error)
-        if text != self._complaint:
-            self._complaint = text
+        complaint = text if isinstance(error, status.ApiError) else type(error).__name__
+        if complaint != self._complaint:
+            self._complaint = complaint
             log.warning("%s: cannot be watched, will try again: %s", self._selection, text)
         return max(self._backoff.next(), float(getattr(error, "retry_after", None) or 0))
 
     def _recovered(self) -> None:
-        self._backoff.reset()
         if self._complaint:
             self._complaint = ""
             log.info("%s: watched again", self._selection)
+            self._pulse.beat()
 
 
 def _history_lost(error: status.ApiError) -> bool:

@@ -188,7 +188,7 @@ class Client:
         initial_events: bool = False,
         timeout_seconds: int | None = None,
     ) -> watching.Batches:
-        """Like `watch`, but all events that arrived together at once; what informers use."""
+        """Like `watch`, but what arrived together at once; first an empty list, once the watch was accepted."""
         params = {
             "watch": "true",
             "allowWatchBookmarks": "true",

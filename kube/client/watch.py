@@ -34,10 +34,14 @@ async def batches(
     headers: Mapping[str, str],
     timeout: float,
 ) -> Batches:
-    """All whole events of each chunk; returns when the server ends the watch, raises ApiError on an ERROR event."""
+    """All whole events of each chunk, after an empty list once the server accepted the watch.
+
+    Returns when the server ends the watch, raises ApiError on an ERROR event.
+    """
     async with transport.stream("GET", path, params=params, headers=headers, timeout=timeout) as answer:
         if answer.status >= 300:
             raise status.from_body(answer.status, await _whole(answer))
+        yield []
         rest = b""
         async for chunk in answer.chunks:
             head, newline, tail = chunk.rpartition(b"\n")

@@ -36,7 +36,7 @@ async def real(folder: Path) -> AsyncIterator[Client]:
         data_dir=str(folder / "data"),
         pki_dir=str(folder / "pki"),
         listen=["127.0.0.1:6443"],
-        advertise_address="127.0.0.1",
+        advertise_address="192.0.2.1",
     )
     settings = serverconfig.check(raw)
     prepare(settings)

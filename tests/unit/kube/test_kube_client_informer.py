@@ -232,6 +232,37 @@ async def test_an_unreachable_server_is_asked_ever_more_rarely_and_found_again()
             await informer.wait_synced()
 
 
+async def test_when_one_informer_finds_the_server_again_all_do() -> None:
+    server = FakeApiServer()
+    informers = make(server)
+    everyone = [informers.get(resource, Thing) for resource in (scheme.CONFIG_MAPS, scheme.SECRETS, scheme.NODES)]
+    async with running(informers):
+        await informers.wait_synced()
+        server.reachable = False
+        server.disconnect()
+        await asyncio.sleep(200)
+        server.reachable = True
+        for _ in range(600):
+            if server.watching:
+                break
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(0.2)
+        assert len(server.watching) == len(everyone)
+
+
+async def test_waiting_informers_can_be_told_that_the_server_is_back() -> None:
+    server = FakeApiServer()
+    server.reachable = False
+    informers = make(server)
+    informer = informers.get(scheme.CONFIG_MAPS, Thing)
+    async with running(informers):
+        await asyncio.sleep(200)
+        server.reachable = True
+        informers.retry_now()
+        async with asyncio.timeout(0.1):
+            await informer.wait_synced()
+
+
 async def test_watches_that_end_at_once_do_not_spin() -> None:
     server = FakeApiServer()
     informers = make(server)
