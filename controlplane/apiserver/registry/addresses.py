@@ -89,3 +89,11 @@ def one_of_each_family(texts: list[str]) -> bool:
     """True when all parse and both families are present."""
     versions = {address.version for text in texts if (address := parse(text))}
     return len(versions) == 2
+
+
+def inside(inner: str, outer: str) -> bool:
+    """True when a valid block is a real part of another."""
+    small, large = ipaddress.ip_network(inner), ipaddress.ip_network(outer)
+    if small.version != large.version or small.prefixlen <= large.prefixlen:
+        return False
+    return large.network_address <= small.network_address <= large.broadcast_address  # type: ignore[operator]

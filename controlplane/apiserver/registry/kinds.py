@@ -5,13 +5,59 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from controlplane.apiserver.registry import pod
+from controlplane.apiserver.registry import (
+    batch,
+    cluster,
+    configuration,
+    deployment,
+    endpoint,
+    event,
+    networking,
+    pod,
+    policies,
+    service,
+    sets,
+    storage,
+)
 from controlplane.apiserver.registry.strategy import Strategy
 from kube.scheme import Resource
 
 STRATEGIES: Mapping[str, Callable[[Resource], Strategy]] = MappingProxyType(
     {
+        "certificatesigningrequests.certificates.k8s.io": policies.CertificateSigningRequests,
+        "configmaps": configuration.ConfigMaps,
+        "controllerrevisions.apps": sets.ControllerRevisions,
+        "cronjobs.batch": batch.CronJobs,
+        "csidrivers.storage.k8s.io": storage.CSIDrivers,
+        "csinodes.storage.k8s.io": storage.CSINodes,
+        "daemonsets.apps": sets.DaemonSets,
+        "deployments.apps": deployment.Deployments,
+        "endpoints": endpoint.Endpoints,
+        "endpointslices.discovery.k8s.io": endpoint.EndpointSlices,
+        "events": event.Events,
+        "events.events.k8s.io": event.Events,
+        "ingressclasses.networking.k8s.io": networking.IngressClasses,
+        "ingresses.networking.k8s.io": networking.Ingresses,
+        "jobs.batch": batch.Jobs,
+        "leases.coordination.k8s.io": event.Leases,
+        "limitranges": policies.LimitRanges,
+        "namespaces": cluster.Namespaces,
+        "networkpolicies.networking.k8s.io": networking.NetworkPolicies,
+        "nodes": cluster.Nodes,
+        "persistentvolumeclaims": storage.PersistentVolumeClaims,
+        "persistentvolumes": storage.PersistentVolumes,
+        "poddisruptionbudgets.policy": policies.PodDisruptionBudgets,
         "pods": pod.Pods,
         "podtemplates": pod.PodTemplates,
+        "priorityclasses.scheduling.k8s.io": policies.PriorityClasses,
+        "replicasets.apps": deployment.ReplicaSets,
+        "replicationcontrollers": deployment.ReplicationControllers,
+        "resourcequotas": policies.ResourceQuotas,
+        "runtimeclasses.node.k8s.io": policies.RuntimeClasses,
+        "secrets": configuration.Secrets,
+        "serviceaccounts": configuration.ServiceAccounts,
+        "services": service.Services,
+        "statefulsets.apps": sets.StatefulSets,
+        "storageclasses.storage.k8s.io": storage.StorageClasses,
     }
 )

@@ -12,7 +12,7 @@ from typing import Any
 from controlplane.apiserver.registry import columns
 from controlplane.apiserver.registry.columns import Column, wide
 
-COLUMNS = (
+COLUMNS: tuple[Column, ...] = (
     columns.NAME,
     Column("Ready", "Ready containers of all containers that should be ready."),
     Column("Status", "What the pod does, as one word: its phase, or what keeps it from the next one."),

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Protocol
 
 from controlplane.apiserver.registry import columns, field, metadata, names
+from controlplane.apiserver.registry.columns import Column
 from kube import status
 from kube.scheme import Resource
 from kube.status import FieldError
@@ -25,7 +26,7 @@ class Strategy(Protocol):
     """The rules of one kind. Objects are changed in place where a method says so."""
 
     resource: Resource
-    columns: tuple[columns.Column, ...]
+    columns: tuple[Column, ...]
 
     def default(self, obj: JSON) -> None:
         """Fill in the defaults (in place). Raises ApiError 400 for text that upstream cannot decode."""
@@ -64,7 +65,7 @@ class Strategy(Protocol):
 class Plain:
     """A kind without rules of its own beyond metadata."""
 
-    columns: tuple[columns.Column, ...] = columns.PLAIN
+    columns: tuple[Column, ...] = columns.PLAIN
     name_rule: ClassVar[names.NameRule] = staticmethod(names.dns_subdomain)
     generation_of: ClassVar[tuple[str, ...]] = ()
     """Top-level fields whose change makes a new generation; empty: the kind has no generation."""
