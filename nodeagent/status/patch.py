@@ -34,7 +34,12 @@ def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> Json:
         else:
             found[name] = new
     had = {c["type"]: c for c in before.get("conditions", [])}
-    changed = [c for c in after.get("conditions", []) if not same(had.get(c["type"]), c)]
+    # Merging keeps what a patch does not name: a reason that no longer holds is taken back with null.
+    changed = [
+        {**dict.fromkeys(had.get(c["type"], {})), **c}
+        for c in after.get("conditions", [])
+        if not same(had.get(c["type"]), c)
+    ]
     if changed:
         found["conditions"] = changed
     return found
