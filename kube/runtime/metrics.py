@@ -3,13 +3,24 @@
 from collections.abc import Iterable
 
 import prometheus_client
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+class Registry(prometheus_client.CollectorRegistry):
+    """A registry in which a name registered again replaces the old metric: a restarted component starts anew."""
+
+    def register(self, collector: Collector) -> None:
+        for name in self._get_names(collector):  # type: ignore[no-untyped-call]
+            if (old := self._names_to_collectors.get(name)) is not None:
+                self.unregister(old)
+        super().register(collector)
+
+
 def registry(*, process: bool = False) -> prometheus_client.CollectorRegistry:
     """A fresh registry; with `process` also the memory, CPU and descriptors of this process."""
-    fresh = prometheus_client.CollectorRegistry(auto_describe=True)
+    fresh = Registry(auto_describe=True)
     if process:
         prometheus_client.ProcessCollector(registry=fresh)
     return fresh

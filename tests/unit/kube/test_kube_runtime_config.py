@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import prometheus_client
 import pytest
 
 from kube.runtime import config, files, log, metrics, process
@@ -245,6 +246,15 @@ def test_metrics_are_exposed_per_registry() -> None:
     assert b'kubernetes_build_info{git_version="v1.36.0"} 1.0' in metrics.exposition(first)
     assert metrics.exposition(second) == b""
     assert metrics.exponential_buckets(0.001, 2, 3) == (0.001, 0.002, 0.004)
+
+
+def test_a_restarted_component_may_register_its_metrics_again() -> None:
+    registry = metrics.registry()
+    for value in (1, 2):
+        prometheus_client.Gauge("rules", "Rules.", registry=registry).set(value)
+        prometheus_client.Counter("syncs", "Syncs.", registry=registry).inc(value)
+    assert b"\nrules 2.0" in metrics.exposition(registry)
+    assert b"\nsyncs_total 2.0" in metrics.exposition(registry)
 
 
 def test_stored_times_are_utc_in_upstreams_forms() -> None:
