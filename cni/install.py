@@ -3,10 +3,13 @@
 import sys
 from pathlib import Path
 
+from cni import loopback
 from cni.config import CNIConfiguration
 from kube.runtime import files
 
 PLUGIN = "nodeagent-cni"
+# In the text of our executable, and of no other.
+MARK = b"the node agent does not answer"
 
 
 def render(source: str, *, python: str, socket: str) -> str:
@@ -16,11 +19,21 @@ def render(source: str, *, python: str, socket: str) -> str:
 
 
 def plugin(config: CNIConfiguration) -> Path:
-    """Writes the executable, replacing an older one in one step; returns its path."""
+    """Writes the executable, replacing an older one in one step; returns its path.
+
+    `loopback`, which containerd before 2.0 insists on, is the same one; another's of that name stays.
+    """
     source = (Path(__file__).parent / "shim.py").read_text()
-    target = Path(config.bin_dir) / PLUGIN
     text = render(source, python=sys.executable, socket=config.socket).encode()
+    target = Path(config.bin_dir) / PLUGIN
+    _write(target, text)
+    other = Path(config.bin_dir) / loopback.TYPE
+    if not other.exists() or MARK in other.read_bytes():
+        _write(other, text)
+    return target
+
+
+def _write(target: Path, text: bytes) -> None:
     if not target.exists() or target.read_bytes() != text:
         target.parent.mkdir(parents=True, exist_ok=True)
         files.replace(target, text, mode=0o755)
-    return target

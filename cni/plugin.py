@@ -11,7 +11,7 @@ from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Any
 
-from cni import attachment, errors, spec
+from cni import attachment, errors, loopback, spec
 from cni.attachment import Attachment
 from cni.ipam import ranges
 from cni.ipam.ranges import IPAddress
@@ -38,6 +38,9 @@ class Plugin:
             if environment.command == "VERSION":
                 return 0, _encode(self._version(document))
             version = spec.requested_version(document, command=environment.command)
+            if document.get("type") == loopback.TYPE:
+                done = loopback.call(environment, version=version)
+                return 0, b"" if done is None else _encode(done)
             config = spec.parse_config(document, version=version)
             verb = getattr(self, "_" + environment.command.lower())
             body = verb(config, environment)
