@@ -1,0 +1,1 @@
+"""Backends: how a RuleSet gets into the kernel. Each owns its own table or chains and writes in no other."""

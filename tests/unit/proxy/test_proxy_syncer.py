@@ -1,0 +1,168 @@
+"""The proxy's loop against a scripted API server and a backend that follows packets, in virtual time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from fakes.apiserver import FakeApiServer
+from fakes.nft import FakeNft, Outcome
+from kube import scheme
+from kube.client.informer import Informers
+from kube.runtime.clock import SystemClock
+from kube.types import EndpointSlice, Service
+from proxy.backends.nftables import NftablesBackend
+from proxy.backends.protocol import BackendError
+from proxy.metrics import Metrics
+from proxy.rules.plan import Changes
+from proxy.syncer import PRESENCE_CHECK_SECONDS, Syncer
+
+pytestmark = pytest.mark.looptime
+
+
+class Flaky(NftablesBackend):
+    """The real backend on the fake kernel, failing on order and counting its writes."""
+
+    def __init__(self, nft: FakeNft) -> None:
+        super().__init__(nft)
+        self.fail_changes = 0
+        self.full = 0
+
+    async def replace(self, rules: Any) -> None:
+        self.full += 1
+        await super().replace(rules)
+
+    async def change(self, changes: Changes) -> None:
+        if self.fail_changes:
+            self.fail_changes -= 1
+            raise BackendError("on order")
+        await super().change(changes)
+
+
+class World:
+    """A node's proxy with its API server."""
+
+    def __init__(self) -> None:
+        self.server, self.nft = FakeApiServer(), FakeNft()
+        self.backend = Flaky(self.nft)
+        self.forgotten: list[Changes] = []
+        client, clock = self.server.client(), SystemClock()
+        self.informers = Informers(client, clock=clock)
+        self.syncer = Syncer(
+            self.backend,
+            services=self.informers.get(scheme.SERVICES, Service),
+            slices=self.informers.get(scheme.ENDPOINT_SLICES, EndpointSlice),
+            node="node-1",
+            clock=clock,
+            metrics=Metrics(CollectorRegistry()),
+            forget_flows=self._forget,
+        )
+
+    async def _forget(self, changes: Changes) -> None:
+        self.forgotten.append(changes)
+
+    def service(self, name: str, address: str) -> None:
+        ports = [{"name": "", "port": 80, "protocol": "TCP"}]
+        spec = {"clusterIP": address, "clusterIPs": [address], "ports": ports}
+        self.server.put(scheme.SERVICES, {"metadata": {"name": name, "namespace": "default"}, "spec": spec})
+
+    def endpoints(self, name: str, *addresses: str) -> None:
+        labels = {"kubernetes.io/service-name": name}
+        self.server.put(
+            scheme.ENDPOINT_SLICES,
+            {
+                "metadata": {"name": f"{name}-1", "namespace": "default", "labels": labels},
+                "addressType": "IPv4",
+                "endpoints": [{"addresses": [a], "conditions": {"ready": True}} for a in addresses],
+                "ports": [{"name": "", "port": 8080, "protocol": "TCP"}],
+            },
+        )
+
+    def reach(self, address: str) -> set[str]:
+        ends: set[Outcome] = self.nft.connect(source="10.0.9.9", to=address, protocol="tcp", port=80)
+        return {end.address or end.verdict for end in ends}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self.informers.run()), group.create_task(self.syncer.run())]
+            await asyncio.sleep(5)
+            yield
+            for task in tasks:
+                task.cancel()
+
+
+async def test_what_is_there_at_the_start_is_written_at_once_and_whole() -> None:
+    world = World()
+    world.service("web", "10.96.0.1")
+    world.endpoints("web", "10.0.0.1")
+    async with world.running():
+        assert world.reach("10.96.0.1") == {"10.0.0.1"}
+        assert world.backend.full == 1
+
+
+async def test_a_new_endpoint_costs_elements_and_no_script() -> None:
+    world = World()
+    world.service("web", "10.96.0.1")
+    world.endpoints("web", "10.0.0.1")
+    async with world.running():
+        scripts = len(world.nft.scripts)
+        world.endpoints("web", "10.0.0.1", "10.0.0.2")
+        await asyncio.sleep(1)
+        assert world.reach("10.96.0.1") == {"10.0.0.1", "10.0.0.2"}
+        assert len(world.nft.scripts) == scripts
+
+
+async def test_a_service_that_appears_after_its_endpoints_is_served() -> None:
+    world = World()
+    async with world.running():
+        world.endpoints("web", "10.0.0.1")
+        await asyncio.sleep(1)
+        world.service("web", "10.96.0.1")
+        await asyncio.sleep(1)
+        assert world.reach("10.96.0.1") == {"10.0.0.1"}
+
+
+async def test_a_deleted_service_leaves_no_element() -> None:
+    world = World()
+    world.service("web", "10.96.0.1")
+    world.endpoints("web", "10.0.0.1")
+    async with world.running():
+        world.server.remove(scheme.SERVICES, "web", namespace="default")
+        await asyncio.sleep(1)
+        assert all(not found for found in world.nft.tables["ip", "nodeagent-proxy"].sets.values())
+
+
+async def test_after_a_failed_write_all_is_written_anew_and_is_right() -> None:
+    world = World()
+    world.service("web", "10.96.0.1")
+    async with world.running():
+        world.backend.fail_changes = 1
+        world.endpoints("web", "10.0.0.7")
+        await asyncio.sleep(60)
+        assert world.reach("10.96.0.1") == {"10.0.0.7"}
+        assert world.backend.full == 2
+
+
+async def test_rules_that_somebody_flushed_come_back() -> None:
+    world = World()
+    world.service("web", "10.96.0.1")
+    world.endpoints("web", "10.0.0.1")
+    async with world.running():
+        world.nft.tables.clear()
+        await asyncio.sleep(PRESENCE_CHECK_SECONDS + 5)
+        assert world.reach("10.96.0.1") == {"10.0.0.1"}
+
+
+async def test_an_unreachable_server_leaves_the_rules_as_they_are() -> None:
+    world = World()
+    world.service("web", "10.96.0.1")
+    world.endpoints("web", "10.0.0.1")
+    async with world.running():
+        world.server.reachable = False
+        world.server.disconnect()
+        await asyncio.sleep(600)
+        assert world.reach("10.96.0.1") == {"10.0.0.1"}
