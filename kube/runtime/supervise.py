@@ -51,6 +51,7 @@ class Supervisor:
                 self._notify("STOPPING=1")
                 for task in tasks:
                     task.cancel()
+                self._name_the_late(tasks)
         finally:
             log.info("all components ended")
 
@@ -74,7 +75,17 @@ class Supervisor:
         component = self._running.get(name)
         if component is None:
             return self._failures.get(name, "not started")
-        return component.ready()
+        try:
+            return component.ready()
+        except Exception as error:  # a readiness check that fails must not end its neighbours
+            return f"cannot say whether it is ready: {kube.runtime.log.describe(error)}"
+
+    def _name_the_late(self, tasks: list[asyncio.Task[None]]) -> None:
+        def say() -> None:
+            if late := [task.get_name() for task in tasks if not task.done()]:
+                log.warning("still waiting for the end of %s", ", ".join(late))
+
+        asyncio.get_running_loop().call_later(2 * CLOSE_SECONDS, say)
 
     async def _keep(self, name: str) -> None:
         while True:
@@ -82,6 +93,11 @@ class Supervisor:
             try:
                 await self._run_once(name)
                 reason = "ended without being asked to"
+                log.error("%s: %s", name, reason)
+            except asyncio.CancelledError:
+                if _asked_to_end():
+                    raise
+                reason = "something it waited for was cancelled"
                 log.error("%s: %s", name, reason)
             except Exception as error:
                 reason = kube.runtime.log.describe(error)
@@ -125,6 +141,11 @@ class Supervisor:
         while True:
             self._notify("WATCHDOG=1")
             await self._clock.sleep(period)
+
+
+def _asked_to_end() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 async def supervise(

@@ -107,7 +107,7 @@ async def _worker(queue: WorkQueue[K], reconcile: Callable[[K], Awaitable[None]]
     while True:
         key = await queue.get()
         try:
-            await reconcile(key)
+            await _shielded(reconcile, key)
         except Exception as error:
             if queue.first_complaint(key, repr(error)):
                 kube.runtime.log.failure(log, f"{name}: {key} failed and will be tried again", error)
@@ -116,3 +116,14 @@ async def _worker(queue: WorkQueue[K], reconcile: Callable[[K], Awaitable[None]]
             queue.forget(key)
         finally:
             queue.done(key)
+
+
+async def _shielded(reconcile: Callable[[K], Awaitable[None]], key: K) -> None:
+    """Reconcile; a cancellation that was not meant for this worker (of something it waited for) is a failure."""
+    try:
+        await reconcile(key)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise InterruptedError("something it waited for was cancelled") from error

@@ -136,6 +136,51 @@ async def test_a_close_that_hangs_is_cut() -> None:
     assert asyncio.get_running_loop().time() - start == 1 + supervise.CLOSE_SECONDS
 
 
+async def test_a_component_that_does_not_end_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    log: list[str] = []
+
+    class Deaf(Part):
+        async def run(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(60)
+
+    await supervised(Supervisor({"d": lambda: Deaf("d", log)}, clock=LoopClock(), notify=lambda state: None), seconds=1)
+    assert "still waiting for the end of d" in caplog.text
+
+
+async def test_a_cancellation_that_was_not_asked_for_is_a_failure_like_others() -> None:
+    log: list[str] = []
+
+    class Confused(Part):
+        async def run(self) -> None:
+            self.say("runs")
+            raise asyncio.CancelledError
+
+    await supervised(
+        Supervisor({"c": lambda: Confused("c", log)}, clock=LoopClock(), notify=lambda state: None), seconds=2
+    )
+    assert [line for line in log if "runs" in line] == ["c runs at 0", "c runs at 1"]
+
+
+async def test_a_readiness_check_that_fails_is_a_reason_and_ends_nobody() -> None:
+    log: list[str] = []
+
+    class Unsure(Part):
+        def ready(self) -> str | None:
+            raise KeyError("x")
+
+    factories = {"u": lambda: Unsure("u", log), "good": lambda: Part("good", log)}
+    supervisor = Supervisor(factories, clock=LoopClock(), notify=lambda state: None)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(supervisor.run())
+        await asyncio.sleep(3)
+        assert supervisor.ready() == {"u": "cannot say whether it is ready: KeyError: 'x'", "good": None}
+        supervisor.stop()
+    assert "good closes at 3" in log
+
+
 async def test_a_reload_that_fails_does_not_keep_it_from_the_others() -> None:
     log: list[str] = []
 

@@ -115,6 +115,22 @@ async def test_a_fault_in_our_code_shows_its_stack(caplog: pytest.LogCaptureFixt
     assert caplog.records[0].exc_info is not None
 
 
+async def test_a_worker_survives_the_cancellation_of_what_it_waited_for() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    tries: list[float] = []
+
+    async def reconcile(key: str) -> None:
+        tries.append(now())
+        if len(tries) == 1:
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+
+    await ran(queue, reconcile, seconds=1)
+    assert len(tries) == 2
+
+
 async def test_cancelling_leaves_no_timer_behind() -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add_after("a", 100)
