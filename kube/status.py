@@ -136,9 +136,17 @@ class FieldError:
         return {"reason": _FIELD_KINDS[self.kind].reason, "message": self.body, "field": self.field}
 
 
+class Literal(str):
+    """A value shown as it is, without quotes: `null` for an absent map or list."""
+
+    __slots__ = ()
+
+
 def _shown(value: Any) -> str:
     if value is None:
         return '"null"'
+    if isinstance(value, Literal):
+        return value
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from controlplane.apiserver.registry import field, names, pod_defaults, selectors, validate_pod, volume_defaults
 from controlplane.apiserver.registry.field import JSON
-from kube import labels
+from kube import labels, status
 
 EMPTY_SELECTOR = "empty selector is invalid for {kind}"
 
@@ -74,7 +74,7 @@ def matches(spec: JSON, path: str) -> field.Errors:
         return [field.invalid("spec.selector", chosen, "invalid label selector")]
     if good:
         return []
-    shown = found or None
+    shown = found or status.Literal("null")
     return [field.invalid(f"{path}.metadata.labels", shown, "`selector` does not match template `labels`")]
 
 
