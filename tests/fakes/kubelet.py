@@ -119,3 +119,11 @@ class FakeKubelet:
                 await self.client.patch(
                     scheme.PODS, meta["name"], body, namespace=meta["namespace"], kind="strategic", subresource="status"
                 )
+
+    async def end_all(self) -> None:
+        """Report every pod that was asked to go as gone, and speak again."""
+        self.silent = False
+        found = await self.client.list(scheme.PODS, field_selector=f"spec.nodeName={self.name}")
+        for pod in found["items"]:
+            if pod["metadata"].get("deletionTimestamp"):
+                await self._report(pod)
