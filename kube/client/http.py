@@ -198,6 +198,8 @@ class HttpTransport:
             return Unreachable(self.server, f"no answer within {timeout:g} s")
         if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError):
             return Unreachable(self.server, "it closed the connection")
+        if isinstance(error, aiohttp.ClientPayloadError):
+            return Unreachable(self.server, "it broke off in the middle of its answer")
         return Unreachable(self.server, str(error) or type(error).__name__)
 
 

@@ -53,7 +53,7 @@ class Supervisor:
                     task.cancel()
                 self._name_the_late(tasks)
         finally:
-            log.info("all components ended")
+            log.info("ended: %s", ", ".join(self._factories))
 
     def stop(self) -> None:
         """Ask `run` to close everything and return."""
@@ -135,7 +135,7 @@ class Supervisor:
                 log.debug("%s", status)
             await self._clock.sleep(READY_POLL_SECONDS)
         self._notify("READY=1\nSTATUS=ready")
-        log.info("all components are ready")
+        log.info("ready: %s", ", ".join(self._factories))
 
     async def _feed_watchdog(self, period: float) -> None:
         while True:

@@ -262,6 +262,14 @@ async def test_nobody_listening_is_said_plainly(certs: Path) -> None:
     await transport.close()
 
 
+async def test_an_answer_that_breaks_off_is_said_plainly(certs: Path) -> None:
+    async with listening(Application(), certs) as server:
+        transport = http.HttpTransport(admin(server, certs))
+        with pytest.raises(Unreachable, match="it broke off in the middle of its answer"):
+            await transport.request("GET", "/breaks")
+        await transport.close()
+
+
 async def test_a_server_of_another_ca_is_not_trusted(certs: Path, tmp_path: Path) -> None:
     pki.ensure_ca(tmp_path)
     async with listening(Application(), certs) as server:
