@@ -4,6 +4,7 @@ Fed by the Node informer, one key per changed node; every write is planned from 
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -65,10 +66,11 @@ class Network:
         """First all routes against the kernel, then one node at a time."""
         await self._nodes.wait_synced()
         await self._reconcile_all()
-        self._nodes.subscribe(self._changed)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(work(self._queue, self._reconcile, workers=1, name="cni-network"))
-            group.create_task(self._resync())
+        with contextlib.ExitStack() as subscribed:
+            subscribed.callback(self._nodes.subscribe(self._changed))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(work(self._queue, self._reconcile, workers=1, name="cni-network"))
+                group.create_task(self._resync())
 
     def _changed(self, old: Node | None, new: Node | None) -> None:
         node = new or old

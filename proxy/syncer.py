@@ -5,6 +5,7 @@ After a failed write everything is written anew. Must not know a backend's rules
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
@@ -64,11 +65,12 @@ class Syncer:
         """First everything, once both lists are there; then change by change."""
         await self._services.wait_synced()
         await self._slices.wait_synced()
-        self._services.subscribe(self._service_changed)
-        self._slices.subscribe(self._slice_changed)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._sync_forever())
-            group.create_task(self._watch_presence())
+        with contextlib.ExitStack() as subscribed:
+            subscribed.callback(self._services.subscribe(self._service_changed))
+            subscribed.callback(self._slices.subscribe(self._slice_changed))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._sync_forever())
+                group.create_task(self._watch_presence())
 
     def request_full(self) -> None:
         """Has everything written anew."""

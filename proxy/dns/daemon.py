@@ -5,6 +5,7 @@ must not stop names. It imports neither grpc nor netlink.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Iterable
@@ -79,8 +80,9 @@ class Daemon:
             group.create_task(TcpServer(self._resolver, self._address, config.port).run())
             for server in self._http_servers():
                 group.create_task(server.run())
-            await self._fill()
-            group.create_task(self._keep_published())
+            with contextlib.ExitStack() as subscribed:
+                await self._fill(subscribed)
+                await self._keep_published()
 
     def ready(self) -> str | None:
         """None once the zone is complete and the Service has this server as an endpoint."""
@@ -99,12 +101,12 @@ class Daemon:
         except (status.ApiError, ClientError, TimeoutError) as error:
             log.warning("could not withdraw from Service %s: %s", self._config.service, error)
 
-    async def _fill(self) -> None:
+    async def _fill(self, subscribed: contextlib.ExitStack) -> None:
         for informer in (self._services, self._slices, self._namespaces):
             await informer.wait_synced()
-        self._namespaces.subscribe(self._namespace_changed)
-        self._services.subscribe(self._service_changed)
-        self._slices.subscribe(self._slice_changed)
+        subscribed.callback(self._namespaces.subscribe(self._namespace_changed))
+        subscribed.callback(self._services.subscribe(self._service_changed))
+        subscribed.callback(self._slices.subscribe(self._slice_changed))
         self._zone.synced = True
 
     def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:
