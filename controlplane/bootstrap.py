@@ -1,5 +1,7 @@
 """The objects every cluster starts with, made when missing. Knows no HTTP; writes by the API's own rules."""
 
+import ipaddress
+import logging
 from typing import Any
 
 from controlplane.apiserver import convert, metadata
@@ -10,6 +12,8 @@ from controlplane.store.entries import Entry
 from kube import scheme, status
 from kube.client.identity import User
 from kube.scheme import Resource
+
+log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
@@ -30,8 +34,11 @@ async def ensure(objects: Objects, settings: Settings, *, client_ca: str) -> Non
         await _create(objects, scheme.PRIORITY_CLASSES, body)
     await _create(objects, scheme.SERVICES, _api_service(settings))
     await _create(objects, scheme.SERVICES, _dns_service(settings))
-    await _keep(objects, scheme.ENDPOINTS, _endpoints(settings))
-    await _keep(objects, scheme.ENDPOINT_SLICES, _slice(settings))
+    if ipaddress.ip_address(settings.advertise).is_loopback:
+        log.warning("advertiseAddress %s is a loopback address: pods will not reach the API server", settings.advertise)
+    else:
+        await _keep(objects, scheme.ENDPOINTS, _endpoints(settings))
+        await _keep(objects, scheme.ENDPOINT_SLICES, _slice(settings))
     await _keep(objects, scheme.CONFIG_MAPS, _authentication(client_ca))
 
 

@@ -50,7 +50,7 @@ def scope_of(request: Request) -> Scope:
     name = target.name or chosen.exact("metadata.name") or ""
     return Scope(
         namespace=namespace,
-        name=name if not target.name else target.name,
+        name=name,
         labels=None if selector.empty else selector,
         fields=None if chosen.empty else chosen,
     )
@@ -61,11 +61,7 @@ def _labels(text: str) -> kube.labels.Selector:
     try:
         return kube.labels.parse(text)
     except kube.labels.SelectorError as e:
-        raise status.bad_request(
-            f"unable to parse requirement: {e}".replace(
-                "unable to parse requirement: " * 2, "unable to parse requirement: "
-            )
-        ) from e
+        raise status.bad_request(str(e)) from e
 
 
 @functools.lru_cache(maxsize=1024)
@@ -77,11 +73,14 @@ def _fields(resource: Resource, text: str) -> kube.fields.FieldSelector:
     known = selectable(resource)
     for requirement in selector.requirements:
         if requirement.field not in known:
-            raise status.bad_request(
-                f'Unable to find "{resource.plural}" that match label selector "", field selector "{text}": '
-                f"field label not supported: {requirement.field}"
-            )
+            raise status.bad_request(_unknown_field(requirement.field, known))
     return selector
+
+
+def _unknown_field(field: str, known: frozenset[str]) -> str:
+    if known == METADATA_FIELDS:
+        return f'"{field}" is not a known field selector: only "metadata.name", "metadata.namespace"'
+    return f"field label not supported: {field}"
 
 
 @functools.cache
