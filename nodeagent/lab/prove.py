@@ -39,20 +39,26 @@ async def prove(config: Path, *, report: phases.Phases) -> list[str]:
     """Run the demonstration and return the replies, one line each. Raises LabError with what went wrong."""
     client = connect(config)
     try:
-        with report.step("Deployment web"):
-            await client.create(scheme.DEPLOYMENTS, demo.deployment())
-            service = await client.create(scheme.SERVICES, demo.service())
-            await until("the two replicas of web", lambda: available(client), seconds=PODS_SECONDS)
-        with report.step("Service web, by address and by name") as step:
-            await client.create(scheme.PODS, demo.client(service["spec"]["clusterIP"]))
-            phase = await until("the client pod to end", lambda: ended(client), seconds=PODS_SECONDS)
-            replies = (await log(client, demo.CLIENT)).splitlines()
-            step.detail = f"{len(replies)} replies"
-        if phase != "Succeeded":
-            raise errors.LabError("the client pod did not reach the Service: " + "; ".join(replies))
-        return replies
+        return await _demonstrate(client, report=report)
+    except (client_errors.ClientError, status.ApiError) as error:
+        raise errors.LabError(f"the demonstration failed: {error}") from error
     finally:
         await client.close()
+
+
+async def _demonstrate(client: rest.Client, *, report: phases.Phases) -> list[str]:
+    with report.step("Deployment web"):
+        await client.create(scheme.DEPLOYMENTS, demo.deployment())
+        service = await client.create(scheme.SERVICES, demo.service())
+        await until("the two replicas of web", lambda: available(client), seconds=PODS_SECONDS)
+    with report.step("Service web, by address and by name") as step:
+        await client.create(scheme.PODS, demo.client(service["spec"]["clusterIP"]))
+        phase = await until("the client pod to end", lambda: ended(client), seconds=PODS_SECONDS)
+        replies = (await log(client, demo.CLIENT)).splitlines()
+        step.detail = f"{len(replies)} replies"
+    if phase != "Succeeded":
+        raise errors.LabError("the client pod did not reach the Service: " + "; ".join(replies))
+    return replies
 
 
 def connect(config: Path) -> rest.Client:
