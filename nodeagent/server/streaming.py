@@ -53,7 +53,7 @@ class Streaming:
             raise ReplyError(400, f"unable to upgrade: the only WebSocket subprotocol is {channels.TUNNEL}")
         url = await _ask(self._execs.port_forward_url(sandbox_id, []))
         if upgrade.protocol != "websocket":
-            await _pass_on(exchange, upgrade, url)
+            await _pass_on(exchange, upgrade, url, default=remotecommand.PORT_FORWARD_PROTOCOL)
             return
         runtime = await _connect(url, [remotecommand.PORT_FORWARD_PROTOCOL])
         try:
@@ -64,7 +64,7 @@ class Streaming:
 
     async def _remote_command(self, exchange: Exchange, upgrade: Upgrade, url: str, wanted: Streams) -> None:
         if upgrade.protocol != "websocket":
-            await _pass_on(exchange, upgrade, url)
+            await _pass_on(exchange, upgrade, url, default=remotecommand.SPDY_PROTOCOLS[-1])
             return
         offered = websocket.offered(exchange.headers)
         protocol = channels.choose(offered)
@@ -139,9 +139,13 @@ async def _accept(upgrade: Upgrade, exchange: Exchange, subprotocol: str) -> Dup
     return await upgrade.accept(101, headers)
 
 
-async def _pass_on(exchange: Exchange, upgrade: Upgrade, url: str) -> None:
-    """SPDY on both sides: ask the runtime with the client's own words, then carry bytes."""
-    reply, runtime = await _upgraded(url, exchange.header_values(remotecommand.PROTOCOL_HEADER.lower().encode()))
+async def _pass_on(exchange: Exchange, upgrade: Upgrade, url: str, *, default: str) -> None:
+    """SPDY on both sides: ask the runtime with the client's own words, then carry bytes.
+
+    A client that names no version means the oldest, which the runtime wants to be named.
+    """
+    offered = exchange.header_values(remotecommand.PROTOCOL_HEADER.lower().encode())
+    reply, runtime = await _upgraded(url, offered or [default])
     headers = [(b"Connection", b"Upgrade"), (b"Upgrade", remotecommand.UPGRADE_SPDY.encode())]
     chosen = reply.get(remotecommand.PROTOCOL_HEADER.lower())
     if chosen:

@@ -195,21 +195,72 @@ class Client:
         self.channels: dict[int, bytes] = {}
         self.order: list[int] = []
         self.partial = b""
+        self.counted: dict[int, list[int]] = {}
+
+    def count_only(self, channel: int) -> list[int]:
+        """Keep only the sizes of a channel's messages."""
+        return self.counted.setdefault(channel, [])
+
+    async def message(self) -> bytes:
+        """The next whole message."""
+        while True:
+            for event in self.connection.events():
+                self.partial += bytes(event.data)
+                if event.message_finished:
+                    whole, self.partial = self.partial, b""
+                    return whole
+            self.connection.receive_data(await self.stream.read(1 << 20))
 
     async def send(self, message: bytes) -> None:
         await self.stream.write(self.connection.send(wsproto.events.BytesMessage(message)))
 
     async def until_closed(self) -> int:
+        parts: list[bytes] = []
         while True:
-            data = await self.stream.read()
+            data = await self.stream.read(1 << 20)
             self.connection.receive_data(data or None)
             for event in self.connection.events():
                 if isinstance(event, wsproto.events.CloseConnection):
                     await self.stream.close()
                     return event.code
-                raw = event.data.encode() if isinstance(event.data, str) else bytes(event.data)
-                self.partial += raw
+                parts.append(event.data.encode() if isinstance(event.data, str) else bytes(event.data))
                 if event.message_finished:
-                    whole, self.partial = self.partial, b""
-                    self.order.append(whole[0])
-                    self.channels[whole[0]] = self.channels.get(whole[0], b"") + whole[1:]
+                    self.take(b"".join(parts))
+                    parts.clear()
+
+    def take(self, message: bytes) -> None:
+        channel, data = message[0], message[1:]
+        self.order.append(channel)
+        if channel in self.counted:
+            self.counted[channel].append(len(data))
+        else:
+            self.channels[channel] = self.channels.get(channel, b"") + data
+
+
+async def upgrade(port: int, path: str, headers: list[tuple[str, str]]) -> tuple[dict[str, str], duplex.StreamDuplex]:
+    """An upgraded connection of someone who may do everything."""
+    known = [("Host", "x"), ("Authorization", "Bearer admin"), ("Connection", "Upgrade")]
+    return await duplex.upgrade("127.0.0.1", port, target=path, headers=known + headers, method="GET")
+
+
+async def connect(port: int, path: str, *subprotocols: str) -> Client:
+    """A WebSocket of the same."""
+    headers = [("Upgrade", "websocket"), ("Sec-WebSocket-Key", "AAAA"), ("Sec-WebSocket-Version", "13")]
+    headers += [("Sec-WebSocket-Protocol", ", ".join(subprotocols))] if subprotocols else []
+    reply, stream = await upgrade(port, path, headers)
+    return Client(stream, reply.get("sec-websocket-protocol", ""))
+
+
+async def get(port: int, path: str, *, method: str = "GET", token: str = "admin") -> tuple[int, str]:
+    """A plain request: status and text."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    auth = f"Authorization: Bearer {token}\r\n" if token else ""
+    writer.write(
+        f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{auth}Content-Length: 0\r\n\r\n".encode()
+    )
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    text = body.decode()
+    if b"chunked" in head.lower():
+        text = "".join(text.split("\r\n")[1::2])
+    return int(head.split()[1]), text

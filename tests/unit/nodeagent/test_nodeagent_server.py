@@ -49,28 +49,13 @@ class Kubelet:
         self.port = 0
 
     async def ask(self, path: str, *, method: str = "GET", token: str = "admin") -> tuple[int, str]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        auth = f"Authorization: Bearer {token}\r\n" if token else ""
-        writer.write(
-            f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{auth}Content-Length: 0\r\n\r\n".encode()
-        )
-        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-        writer.close()
-        text = body.decode()
-        if b"chunked" in head.lower():
-            parts = text.split("\r\n")
-            text = "".join(parts[1::2])
-        return int(head.split()[1]), text
+        return await kubelet_server.get(self.port, path, method=method, token=token)
 
     async def upgrade(self, path: str, headers: list[tuple[str, str]]) -> tuple[dict[str, str], duplex.StreamDuplex]:
-        auth = [("Host", "x"), ("Authorization", "Bearer admin"), ("Connection", "Upgrade")]
-        return await duplex.upgrade("127.0.0.1", self.port, target=path, headers=auth + headers, method="GET")
+        return await kubelet_server.upgrade(self.port, path, headers)
 
     async def websocket(self, path: str, *subprotocols: str) -> kubelet_server.Client:
-        headers = [("Upgrade", "websocket"), ("Sec-WebSocket-Key", "AAAA"), ("Sec-WebSocket-Version", "13")]
-        headers += [("Sec-WebSocket-Protocol", ", ".join(subprotocols))] if subprotocols else []
-        reply, stream = await self.upgrade(path, headers)
-        return kubelet_server.Client(stream, reply.get("sec-websocket-protocol", ""))
+        return await kubelet_server.connect(self.port, path, *subprotocols)
 
 
 @pytest.fixture
