@@ -2,23 +2,29 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from kube import scheme, types
+import msgspec
+
+from kube import scheme, serve, types
 from kube.runtime.component import Deps
-from nodeagent import config
+from nodeagent import config, errors
 from nodeagent.cri import client as cri_client
 from nodeagent.images import keeper as images
 from nodeagent.node import health, keeper, machine
 from nodeagent.pods import admit, files, kit, observe, pool, spec, view
 from nodeagent.probes import Probes
 from nodeagent.resources import cgroups, tree
+from nodeagent.server import KubeletServer
 from nodeagent.sources import api
 from nodeagent.status import write
 from nodeagent.volumes import Volumes
 
 log = logging.getLogger(__name__)
+
+SERVE_RETRY: Final = 5.0
 
 
 class Kubelet:
@@ -51,9 +57,23 @@ class Kubelet:
             group.create_task(parts.statuses.run(), name="pod statuses")
             group.create_task(parts.volumes.run(), name="volumes")
             group.create_task(parts.probes.run(), name="probes")
+            group.create_task(self._serve(parts), name="server")
+            group.create_task(parts.server(self.ready).run(), name="kubelet API")
             await parts.services.wait_synced()
             group.create_task(parts.observer.run(), name="observer")
             group.create_task(parts.pool.run(), name="pods")
+
+    async def _serve(self, parts: "Parts") -> None:
+        """The kubelet's own API. What keeps it from serving is told and tried again; pods do not wait for it."""
+        complaint = ""
+        while True:
+            try:
+                await parts.server().run()
+            except (OSError, pki.PkiError, errors.ConfigError) as e:
+                if str(e) != complaint:
+                    complaint = str(e)
+                    log.error("the kubelet's API is not served, logs and exec will fail: %s", e)
+                await self._deps.clock.sleep(SERVE_RETRY)
 
     def ready(self) -> str | None:
         """Ready once the node is registered and the runtime answers; pods' network may still be on its way."""
@@ -101,7 +121,6 @@ class Parts:
         self.kit = self._kit(layout)
         source = api.pods_of(self._deps.informers, node_name=self._settings.node_name)
         self.pool = pool.PodPool(self.kit, sources=[source], node=self._admission)
-        self.view = view.PoolView(self.pool, runtime=self.runtime, files=self.files)
 
     def _kit(self, layout: cgroups.Layout) -> kit.Kit:
         deps = self._deps
@@ -122,6 +141,60 @@ class Parts:
             probes=self.probes,
             services=lambda: self.services.cache.values(),
         )
+
+    def server(self, health: Callable[[], str | None]) -> KubeletServer:
+        """The kubelet's own API, with the certificates of the configuration."""
+        own, kubelet = self._settings, self._settings.kubelet
+        if not (own.serving_cert and own.serving_key):
+            raise errors.ConfigError(
+                "AgentConfiguration.servingCert, servingKey: missing: the kubelet's API needs them"
+            )
+        client_ca = Path(own.client_ca) if own.client_ca else None
+        return KubeletServer(
+            address=_joined(kubelet.address, kubelet.port),
+            health_address=_joined(kubelet.healthz_bind_address, kubelet.healthz_port),
+            tls=lambda: serve.tls_context(Path(own.serving_cert), Path(own.serving_key), client_ca),
+            pods=lambda: self.view.pods(),
+            runtime=self.runtime,
+            client=self._deps.client,
+            clock=self._deps.clock,
+            registry=self._deps.registry,
+            node_name=own.node_name,
+            health=health,
+            configz=lambda: msgspec.to_builtins(kubelet),
+        )
+
+    def server(self) -> KubeletServer:
+        """The kubelet's own API, on the certificate configured or one signed by itself."""
+        kubelet = self._settings.kubelet
+        return KubeletServer(
+            address=f"{kubelet.address}:{kubelet.port}",
+            health_address=f"{kubelet.healthz_bind_address}:{kubelet.healthz_port}",
+            tls=self._tls,
+            pods=lambda: view.pods(self.pool),
+            runtime=self.runtime,
+            client=self._deps.client,
+            clock=self._deps.clock,
+            registry=self._deps.registry,
+            node_name=self._settings.node_name,
+            health=self.health.runtime_problem,
+            configz=lambda: {"kubeletconfig": msgspec.to_builtins(kubelet)},
+        )
+
+    def _tls(self) -> ssl.SSLContext:
+        settings = self._settings
+        client_ca = Path(settings.client_ca) if settings.client_ca else None
+        cert, key = Path(settings.serving_cert), Path(settings.serving_key)
+        if not settings.serving_cert:
+            folder = settings.root / "pki"
+            pair = pki.node_serving(
+                pki.ensure_ca(folder, "kubelet-ca", cn=f"{settings.node_name}-ca"),
+                name=settings.node_name,
+                ips=self.node.host_ips,
+            )
+            pki.write_pair(folder, "kubelet", pair)
+            cert, key = folder / "kubelet.crt", folder / "kubelet.key"
+        return serve.tls_context(cert, key, client_ca)
 
     def _runtime_changed(self) -> None:
         self.node.changed()
@@ -154,6 +227,10 @@ class Parts:
         worker.wake()
 
 
-def build(documents: Mapping[str, Sequence[Mapping[str, Any]]], deps: Deps) -> Kubelet:
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def build(documents: Mapping[str, list[dict[str, Any]]], deps: Deps) -> Kubelet:
     """The kubelet from configuration documents by kind."""
     return Kubelet(config.build(documents, source="configuration"), deps)
