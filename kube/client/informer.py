@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 
 from kube.client.reflector import Pulse, Reflector, Selection
 from kube.client.rest import Client
+from kube.runtime import lifetime
 from kube.runtime.clock import Clock
 from kube.scheme import Resource
 
@@ -93,19 +94,26 @@ class Informer(Generic[T]):
     def subscribe(self, handler: Handler[T]) -> Callable[[], None]:
         """Call `handler(old, new)` on each change, at once with (None, obj) for what is there; returns the undo.
 
-        Handlers are quick and synchronous: put a key into a work queue.
+        Handlers are quick and synchronous: put a key into a work queue. A component's end undoes it by itself.
         """
+
+        def undo() -> None:
+            if handler in self._handlers:
+                self._handlers.remove(handler)
+
         self._handlers.append(handler)
+        lifetime.at_end(undo)
         for obj in list(self.cache.values()):
             self._call(handler, None, obj)
-        return lambda: self._handlers.remove(handler) if handler in self._handlers else None
+        return undo
 
     def add_index(self, fn: Callable[[T], Iterable[str]]) -> Index[T]:
-        """An index by the values `fn` gives, filled at once."""
+        """An index by the values `fn` gives, filled at once; kept until the component that asked for it ends."""
         index = Index(fn)
         for key, obj in self.cache.items():
             index.put(key, obj)
         self._indexes.append(index)
+        lifetime.at_end(lambda: self._indexes.remove(index))
         return index
 
     async def run(self) -> None:

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Mapping
 
 import kube.runtime.log
-from kube.runtime import systemd
+from kube.runtime import lifetime, systemd
 from kube.runtime.backoff import Backoff
 from kube.runtime.clock import Clock
 from kube.runtime.component import Component
@@ -110,13 +110,14 @@ class Supervisor:
             await self._clock.sleep(wait)
 
     async def _run_once(self, name: str) -> None:
-        component = self._factories[name]()
-        self._running[name] = component
-        try:
-            await component.run()
-        finally:
-            del self._running[name]
-            await self._close(name, component)
+        with lifetime.lifetime():
+            component = self._factories[name]()
+            self._running[name] = component
+            try:
+                await component.run()
+            finally:
+                del self._running[name]
+                await self._close(name, component)
 
     async def _close(self, name: str, component: Component) -> None:
         try:

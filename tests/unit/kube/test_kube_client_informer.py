@@ -10,6 +10,7 @@ import pytest
 
 from kube import scheme, status
 from kube.client.informer import Informer, Informers
+from kube.runtime.supervise import Supervisor
 from kube.types import Pod
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.clock import LoopClock
@@ -371,6 +372,45 @@ async def test_an_object_that_no_longer_matches_the_selector_is_told_as_gone() -
         server.put(scheme.CONFIG_MAPS, config_map("a", "2", labels={"app": "db"}))
         await asyncio.sleep(0.1)
     assert changes == [(None, "a=1"), ("a=1", None)]
+
+
+async def test_a_restarted_component_leaves_no_handler_and_no_index_behind() -> None:
+    server = FakeApiServer()
+    server.put(scheme.CONFIG_MAPS, config_map("a"))
+    informers = make(server)
+    informer = informers.get(scheme.CONFIG_MAPS, Thing)
+    told: list[str] = []
+
+    class Part:
+        name = "part"
+
+        async def run(self) -> None:
+            informer.add_index(lambda thing: [thing.data["v"]])
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.listen())
+            raise OSError("fails")
+
+        async def listen(self) -> None:
+            informer.subscribe(lambda old, new: told.append("told"))
+
+        def ready(self) -> str | None:
+            return None
+
+        async def reload(self) -> None: ...
+
+        async def close(self) -> None: ...
+
+    supervisor = Supervisor({"part": Part}, clock=LoopClock(), notify=lambda state: None)
+    async with running(informers), asyncio.TaskGroup() as group:
+        group.create_task(supervisor.run())
+        await informer.wait_synced()
+        await asyncio.sleep(20)
+        supervisor.stop()
+        told.clear()
+        server.put(scheme.CONFIG_MAPS, config_map("a", "2"))
+        await asyncio.sleep(1)
+    assert told == []
+    assert informer._indexes == []
 
 
 async def test_a_big_collection_does_not_hold_the_loop_while_it_is_told() -> None:
