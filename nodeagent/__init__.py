@@ -4,7 +4,7 @@ It must not know netlink, nftables or the store; `bundle` alone composes it with
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     cli.register(subparsers)
 
 
-def build(config: Mapping[str, Sequence[Mapping[str, Any]]], deps: "Deps") -> "Component":
+def build(config: Mapping[str, list[dict[str, Any]]], deps: "Deps") -> "Component":
     """The kubelet. `config`: documents by kind."""
     from nodeagent import agent
 

@@ -2,19 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+import ssl
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from kube import scheme, serve, types
+from kube import pki, scheme, serve, types
 from kube.runtime.component import Deps
 from nodeagent import config, errors
 from nodeagent.cri import client as cri_client
 from nodeagent.images import keeper as images
 from nodeagent.node import health, keeper, machine
-from nodeagent.pods import admit, files, kit, observe, pool, spec, view
+from nodeagent.pods import admit, downward, files, kit, observe, pool, spec, view
 from nodeagent.probes import Probes
 from nodeagent.resources import cgroups, tree
 from nodeagent.server import KubeletServer
@@ -58,7 +59,6 @@ class Kubelet:
             group.create_task(parts.volumes.run(), name="volumes")
             group.create_task(parts.probes.run(), name="probes")
             group.create_task(self._serve(parts), name="server")
-            group.create_task(parts.server(self.ready).run(), name="kubelet API")
             await parts.services.wait_synced()
             group.create_task(parts.observer.run(), name="observer")
             group.create_task(parts.pool.run(), name="pods")
@@ -107,7 +107,6 @@ class Parts:
         self.probes = Probes(exec=runtime.execs.run, clock=deps.clock, on_result=self._probed)
         self.observer = observe.Observer(runtime, clock=deps.clock, on_change=lambda uid: self.pool.wake(uid))
         self.files = files.PodFiles(settings.root, pod_logs=settings.pod_logs, container_logs=settings.container_logs)
-        self.settle_layout()
 
     def settle_layout(self) -> None:
         """cgroup names as the runtime wants them, where it can say so; then everything that depends on them."""
@@ -142,34 +141,12 @@ class Parts:
             services=lambda: self.services.cache.values(),
         )
 
-    def server(self, health: Callable[[], str | None]) -> KubeletServer:
-        """The kubelet's own API, with the certificates of the configuration."""
-        own, kubelet = self._settings, self._settings.kubelet
-        if not (own.serving_cert and own.serving_key):
-            raise errors.ConfigError(
-                "AgentConfiguration.servingCert, servingKey: missing: the kubelet's API needs them"
-            )
-        client_ca = Path(own.client_ca) if own.client_ca else None
-        return KubeletServer(
-            address=_joined(kubelet.address, kubelet.port),
-            health_address=_joined(kubelet.healthz_bind_address, kubelet.healthz_port),
-            tls=lambda: serve.tls_context(Path(own.serving_cert), Path(own.serving_key), client_ca),
-            pods=lambda: self.view.pods(),
-            runtime=self.runtime,
-            client=self._deps.client,
-            clock=self._deps.clock,
-            registry=self._deps.registry,
-            node_name=own.node_name,
-            health=health,
-            configz=lambda: msgspec.to_builtins(kubelet),
-        )
-
     def server(self) -> KubeletServer:
         """The kubelet's own API, on the certificate configured or one signed by itself."""
         kubelet = self._settings.kubelet
         return KubeletServer(
-            address=f"{kubelet.address}:{kubelet.port}",
-            health_address=f"{kubelet.healthz_bind_address}:{kubelet.healthz_port}",
+            address=_joined(kubelet.address, kubelet.port),
+            health_address=_joined(kubelet.healthz_bind_address, kubelet.healthz_port),
             tls=self._tls,
             pods=lambda: view.pods(self.pool),
             runtime=self.runtime,
@@ -178,7 +155,7 @@ class Parts:
             registry=self._deps.registry,
             node_name=self._settings.node_name,
             health=self.health.runtime_problem,
-            configz=lambda: {"kubeletconfig": msgspec.to_builtins(kubelet)},
+            configz=lambda: msgspec.to_builtins(kubelet),
         )
 
     def _tls(self) -> ssl.SSLContext:
@@ -208,9 +185,7 @@ class Parts:
             unsafe_sysctls=tuple(self._settings.kubelet.allowed_unsafe_sysctls),
         )
 
-    def _downward(self, pod: types.Pod) -> Any:
-        from nodeagent.pods import downward
-
+    def _downward(self, pod: types.Pod) -> downward.Facts:
         worker = self.pool.worker(pod.metadata.uid)
         own = worker.seen.ips if worker is not None else ()
         host_ips = self.node.host_ips

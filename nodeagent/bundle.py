@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 VERSION: Final = "0.1.0"
 PACKAGES: Final = ("nodeagent", "cni", "proxy", "controlplane")
 COMPONENTS: Final = {"kubelet": "nodeagent", "cni": "cni", "proxy": "proxy"}
-Documents = Mapping[str, Sequence[Mapping[str, Any]]]
+Documents = Mapping[str, list[dict[str, Any]]]
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -109,14 +109,14 @@ class Executor:
         except errors.RuntimeFault as e:
             reason = next((r for r in KEPT_CREATE_REASONS if e.message.startswith(r)), "CreateContainerError")
             raise self._failed(pod, it, reason, e.message) from e
-        self.event(pod, "Normal", "Created", f"Container created: {it.name}", container=it.name)
+        self.event(pod, "Normal", "Created", "Container created", container=it.name)
         try:
             await self._kit.runtime.containers.start(container_id)
         except errors.RuntimeUnavailable:
             raise
         except errors.RuntimeFault as e:
             raise self._failed(pod, it, "RunContainerError", e.message) from e
-        self.event(pod, "Normal", "Started", f"Container started: {it.name}", container=it.name)
+        self.event(pod, "Normal", "Started", "Container started", container=it.name)
         self._kit.files.link_log(pod, it.name, container_id, restart_count=start.restart_count)
         await self._post_start(pod, it, container_id, seen)
 

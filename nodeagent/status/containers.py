@@ -73,7 +73,7 @@ def forgotten(
     if before is not None and before.state.terminated is not None:
         return as_json(before)
     last = as_json(before)["lastState"] if before is not None else {}
-    if given.final:
+    if given.final and (ran or initialised(pod, given)):
         state = lost(before.container_id if before else None)
     else:
         if before is not None and ran:
@@ -96,13 +96,18 @@ def forgotten(
 
 def not_yet(pod: types.Pod, given: report.Report) -> str:
     """The reason of a container that nothing has hindered so far."""
+    return "ContainerCreating" if initialised(pod, given) else "PodInitializing"
+
+
+def initialised(pod: types.Pod, given: report.Report) -> bool:
+    """Whether the init containers have done their work; what has not started after them then counts as lost."""
     undone = any(
-        (c := given.seen.current(each.name)) is None or not observed.succeeded(c)
+        (c := given.seen.latest(each.name)) is None or not observed.succeeded(c)
         for each in pod.spec.init_containers
         if not spec.is_sidecar(each)
     )
-    missing = any(given.seen.current(each.name) is None for each in spec.sidecars(pod))
-    return "PodInitializing" if undone or missing else "ContainerCreating"
+    missing = any(given.seen.latest(each.name) is None for each in spec.sidecars(pod))
+    return not undone and not missing
 
 
 def waiting(why: report.Waiting) -> Json:

@@ -18,19 +18,21 @@ def status(pod: types.Pod, given: report.Report) -> Json:
     }
     if pod.metadata.generation:
         found["observedGeneration"] = pod.metadata.generation
-    rejected = given.end is not None and bool(given.end.reason) and not given.seen.sandboxes and not ever_ran(pod)
-    if not rejected:
+    if not never_admitted(pod, given):
         found |= container_statuses(pod, given)
     found |= addresses(pod, given)
     found["phase"] = kept_phase(pod, given, found)
-    found |= reason(pod, given)
+    if found["phase"] in spec.TERMINAL:
+        found |= reason(pod, given)
     found["conditions"] = conditions.every(pod, found, given)
     return found
 
 
-def ever_ran(pod: types.Pod) -> bool:
-    """Whether the API has containers for it."""
-    return bool(pod.status.container_statuses or pod.status.init_container_statuses)
+def never_admitted(pod: types.Pod, given: report.Report) -> bool:
+    """Whether the node refused it: such a pod has no container statuses, now or after a restart of the agent."""
+    refused = given.end is not None and bool(given.end.reason)
+    has_containers = pod.status.container_statuses or pod.status.init_container_statuses or given.seen.sandboxes
+    return (refused or pod.status.phase in spec.TERMINAL) and not has_containers
 
 
 def container_statuses(pod: types.Pod, given: report.Report) -> Json:
@@ -65,12 +67,14 @@ def reason(pod: types.Pod, given: report.Report) -> Json:
 
 
 def kept_phase(pod: types.Pod, given: report.Report, found: Json) -> str:
-    """The phase; a terminal one never goes back."""
+    """The phase; a terminal one never goes back, and is not shown before everything has stopped."""
     if pod.status.phase in spec.TERMINAL:
         return pod.status.phase
-    if given.end is not None and given.end.reason:
-        return "Failed"
-    return phase(pod, found, final=given.final)
+    failed = given.end is not None and bool(given.end.reason)
+    found_phase = "Failed" if failed else phase(pod, found, final=given.final)
+    if found_phase in spec.TERMINAL and given.seen.running:
+        return pod.status.phase or "Pending"
+    return found_phase
 
 
 def phase(pod: types.Pod, found: Json, *, final: bool) -> str:
