@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from kube.patch import order
 from kube.patch.errors import MALFORMED, PatchError
-from kube.patch.values import copied, without_nulls
+from kube.patch.values import copied, go_text, without_nulls
 
 PATCH = "$patch"
 RETAIN_KEYS = "$retainKeys"
@@ -49,13 +49,14 @@ def strategic_merge(doc: dict[str, Any], patch: Any, rules: MergeRules) -> dict[
 def _merge_map(target: dict[str, Any], patch: dict[str, Any], rules: MergeRules) -> dict[str, Any]:
     """Merges `patch` into `target`; both are ours to change."""
     if PATCH in patch:
-        directive = patch.pop(PATCH)
+        directive = patch[PATCH]
         if directive == "replace":
             return without_nulls(_without_directives(patch))  # type: ignore[no-any-return]
         if directive == "delete":
             return {}
         if directive != "merge":
-            raise PatchError(f"unknown patch type: {directive} in map", code=MALFORMED)
+            raise _unknown_directive(patch)
+        del patch[PATCH]
     _retain_keys(target, patch)
     _merge_ordered_lists(target, patch, rules)
     for key, value in patch.items():
@@ -66,6 +67,10 @@ def _merge_map(target: dict[str, Any], patch: dict[str, Any], rules: MergeRules)
         else:
             _merge_field(target, key, value, rules)
     return target
+
+
+def _unknown_directive(patch: dict[str, Any]) -> PatchError:
+    return PatchError(f"unknown patch type: {patch[PATCH]} in map: {go_text(patch)}", code=MALFORMED)
 
 
 def _merge_field(target: dict[str, Any], key: str, value: Any, rules: MergeRules) -> None:
@@ -177,7 +182,7 @@ def _special_elements(old: list[Any], patch: list[Any], key: str) -> tuple[list[
         elif directive == "merge":
             raise PatchError("merging lists cannot yet be specified in the patch")
         else:
-            raise PatchError(f"unknown patch type: {directive} in list", code=MALFORMED)
+            raise _unknown_directive(item)
     return [item for item in old if order.mark(item, key) not in deleted], plain, whole
 
 
@@ -186,7 +191,7 @@ def _merge_items(items: list[Any], patch: list[Any], rule: FieldRule) -> list[An
     places = order.places(items, key)
     for change in patch:
         if key not in change:
-            raise PatchError(f"map: {change!r} does not contain declared merge key: {key}")
+            raise PatchError(f"map: {go_text(change)} does not contain declared merge key: {key}")
         at = places.setdefault(order.mark(change, key), len(items))
         if at == len(items):
             items.append(without_nulls(_without_directives(change)))

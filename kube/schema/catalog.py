@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kube.schema import gonames
+
 _GVK = re.compile(rb'\{"group":"([^"]*)","kind":"([^"]*)","version":"([^"]*)"\}\]\}$')
 _LINE = re.compile(rb'^"([^"]+)":(\{.*\}),?$', re.MULTILINE)
 _SPECIAL = {
@@ -138,7 +140,7 @@ class Catalog:
             return Shape("list", f"[]{item.go}", item=item)
         if kind == "object" and "additionalProperties" in schema:
             item = self._shape_of(schema["additionalProperties"])
-            return Shape("map", f"map[string]{item.go}", item=item)
+            return Shape("map", gonames.map_of(item.go), item=item)
         if kind == "integer":
             return _scalar("integer", form or "int64")
         if kind == "string" and form == "byte":

@@ -6,19 +6,21 @@ Owns unknown fields, wrong JSON types, number ranges, quantities, times and base
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from kube import quantity
+from kube.schema import gonames, times
 from kube.schema.catalog import Shape, catalog, split_api_version
 
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _BASE64_PREFIX = re.compile(r"[A-Za-z0-9+/\r\n]*")
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 _RANGE = {"int32": 2**31, "int64": 2**63}
 _PLAIN: dict[str, type] = {"string": str, "boolean": bool}
-_EMPTY: dict[str, Any] = {"string": "", "boolean": False, "integer": 0, "struct": {}}
+"""Shapes that any value of one Python type fulfils."""
+_EMPTY: dict[str, Any] = {"string": "", "boolean": False, "integer": 0, "quantity": "0", "struct": {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ class _Fault(Exception):
 def check(api_version: str, kind: str, obj: Any, *, strict: bool = True, prune: bool = False) -> Report:
     """Compares `obj` with the type of its kind; without `strict` unknown fields are not collected.
 
-    With `prune`, unknown fields and nulls are removed from `obj` in place, as upstream's decoder drops them.
+    With `prune`, `obj` becomes in place what upstream's decoder keeps: without unknown fields and nulls, quantities
+    and times in their canonical form.
     Raises UnknownKind for a kind the schemas do not have.
     """
     group, version = split_api_version(api_version)
@@ -74,8 +77,8 @@ class _Walk:
         self._path: list[str | int] = []
         self._owners: list[str] = []
 
-    def value(self, shape: Shape, value: Any) -> None:
-        """Checks one value that is not null."""
+    def value(self, shape: Shape, value: Any) -> Any:
+        """Checks one value that is not null; the value as it is to be kept."""
         tag = shape.tag
         if tag == "struct":
             self._struct(shape, value)
@@ -85,13 +88,14 @@ class _Walk:
             self._map(shape, value)
         elif tag in _PLAIN:
             if type(value) is not _PLAIN[tag]:
-                raise self._mismatch(shape, value)
+                raise self._mismatch(shape.go, value)
         elif tag != "any":
-            self._scalar(shape, value)
+            return self._scalar(shape, value)
+        return value
 
     def _struct(self, shape: Shape, value: Any) -> None:
         if not isinstance(value, dict):
-            raise self._mismatch(shape, value)
+            raise self._mismatch(shape.go, value)
         fields, dropped = shape.fields, []
         self._owners.append(shape.name)
         for key, item in value.items():
@@ -102,79 +106,60 @@ class _Walk:
             elif item is None:
                 dropped.append(key)
             else:
-                self._path.append(key)
-                self.value(field.shape, item)
-                self._path.pop()
+                self._inside(value, key, field.shape, item, step=key)
         self._owners.pop()
         if self._prune:
             for key in dropped:
                 del value[key]
 
     def _list(self, shape: Shape, value: Any) -> None:
-        item_shape = shape.item
-        if not isinstance(value, list) or item_shape is None:
-            raise self._mismatch(shape, value)
+        if not isinstance(value, list) or shape.item is None:
+            raise self._mismatch(shape.go, value)
         for index, item in enumerate(value):
-            if item is None:
-                self._fill(value, index, item_shape)
-                continue
-            self._path.append(index)
-            self.value(item_shape, item)
-            self._path.pop()
+            self._inside(value, index, shape.item, item, step=index)
 
     def _map(self, shape: Shape, value: Any) -> None:
-        item_shape = shape.item
-        if not isinstance(value, dict) or item_shape is None:
-            raise self._mismatch(shape, value)
+        if not isinstance(value, dict) or shape.item is None:
+            raise self._mismatch(shape.go, value)
         for key, item in value.items():
-            if item is None:
-                self._fill(value, key, item_shape)
-                continue
-            self._path.append(f"\0{key}")
-            self.value(item_shape, item)
+            self._inside(value, key, shape.item, item, step=f"\0{key}")
+
+    def _inside(self, holder: Any, at: str | int, shape: Shape, item: Any, *, step: str | int) -> None:
+        """One item of a container; null is the empty value of its type."""
+        if type(item) is _PLAIN.get(shape.tag):
+            return
+        if item is None:
+            kept = copy.copy(_EMPTY.get(shape.tag))
+        else:
+            self._path.append(step)
+            kept = self.value(shape, item)
             self._path.pop()
+        if self._prune and kept is not item:
+            holder[at] = kept
 
-    def _fill(self, holder: Any, place: str | int, shape: Shape) -> None:
-        """Null inside a list or map is the empty value of its type."""
-        if self._prune and shape.tag in _EMPTY:
-            empty = _EMPTY[shape.tag]
-            holder[place] = {} if empty == {} else empty
-
-    def _scalar(self, shape: Shape, value: Any) -> None:
+    def _scalar(self, shape: Shape, value: Any) -> Any:
         if shape.tag == "integer":
-            self._integer(shape, value)
+            self._integer(shape.go, value)
         elif shape.tag == "quantity":
-            self._quantity(shape, value)
+            return _canonical_quantity(value)
         elif shape.tag == "number":
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise self._mismatch(shape, value)
+                raise self._mismatch(shape.go, value)
         elif shape.tag == "int-or-string":
             if not isinstance(value, str):
-                self._int_of_int_or_string(value)
+                self._integer("int32", value)
         elif not isinstance(value, str):
-            raise self._mismatch(shape, value)
+            raise self._mismatch("string" if shape.tag == "time" else shape.go, value)
         elif shape.tag == "time":
-            _check_time(value)
+            return _canonical_time(value, micro=shape.go == "v1.MicroTime")
         else:
             _check_base64(value)
+        return value
 
-    def _integer(self, shape: Shape, value: Any) -> None:
-        bound = _RANGE[shape.go]
+    def _integer(self, go: str, value: Any) -> None:
+        bound = _RANGE[go]
         if type(value) is not int or not -bound <= value < bound:
-            raise self._mismatch(shape, value)
-
-    def _int_of_int_or_string(self, value: Any) -> None:
-        if type(value) is not int or not -(2**31) <= value < 2**31:
-            described = _described_for_integer(value)
-            raise _Fault(f"json: cannot unmarshal {described} into Go value of type int32")
-
-    def _quantity(self, shape: Shape, value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise self._mismatch(shape, value)
-        try:
-            quantity.parse(value)
-        except quantity.QuantityError as error:
-            raise _Fault(str(error)) from None
+            raise self._mismatch(go, value)
 
     def _place(self, key: str) -> str:
         """`spec.containers[0].foo`."""
@@ -183,39 +168,50 @@ class _Walk:
             text += f"[{part}]" if isinstance(part, int) else "." + part.lstrip("\0")
         return text[1:]
 
-    def _mismatch(self, shape: Shape, value: Any) -> _Fault:
+    def _mismatch(self, go: str, value: Any) -> _Fault:
         """The decoder's words: the innermost struct, then the path of field names without indexes and map keys."""
         names = [part for part in self._path if isinstance(part, str) and part[:1] != "\0"]
-        target = f"Go struct field {self._owners[-1]}.{'.'.join(names)}" if names else "Go value"
-        described = _described_for_integer(value) if shape.tag == "integer" else _described(value)
-        return _Fault(f"json: cannot unmarshal {described} into {target} of type {shape.go}")
+        place = ".".join(map(gonames.path, self._owners, names))
+        target = f"Go struct field {self._owners[-1]}.{place}" if names else "Go value"
+        return _Fault(f"json: cannot unmarshal {_described(value, integer=go in _RANGE)} into {target} of type {go}")
 
 
-def _described(value: Any) -> str:
+def _described(value: Any, *, integer: bool) -> str:
+    """The JSON type; a number that does not fit an integer is quoted."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, str):
         return "string"
     if isinstance(value, dict):
         return "object"
-    return "array" if isinstance(value, list) else "number"
+    if isinstance(value, list):
+        return "array"
+    return f"number {value!r}" if integer else "number"
 
 
-def _described_for_integer(value: Any) -> str:
-    """A number that does not fit is quoted; only then."""
-    described = _described(value)
-    return f"number {value!r}" if described == "number" else described
+def _canonical_quantity(value: Any) -> Any:
+    """Upstream reads any JSON value as the text of a quantity, without the space around it."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    text = value.strip() if isinstance(value, str) else repr(value) if number else ""
+    try:
+        return _kept(str(quantity.parse(text)), value)
+    except quantity.QuantityError as error:
+        raise _Fault(str(error)) from None
 
 
-def _check_time(value: str) -> None:
-    if not _TIME.fullmatch(value):
-        raise _Fault(f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse "{value}" as "2006"')
+def _canonical_time(value: str, *, micro: bool) -> str:
+    if fault := times.fault(value):
+        raise _Fault(fault)
+    return str(_kept(times.canonical(value, micro=micro), value))
+
+
+def _kept(canonical: str, value: Any) -> Any:
+    """The same object where nothing changes."""
+    return value if canonical == value else canonical
 
 
 def _check_base64(value: str) -> None:
-    if _BASE64.fullmatch(value):
-        return
-    plain = value.replace("\r", "").replace("\n", "")
+    plain = value if _BASE64.fullmatch(value) else value.replace("\r", "").replace("\n", "")
     if not _BASE64.fullmatch(plain):
         valid = _BASE64_PREFIX.match(value)
         raise _Fault(f"illegal base64 data at input byte {valid.end() if valid else 0}")

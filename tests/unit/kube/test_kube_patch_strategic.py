@@ -254,8 +254,13 @@ def test_fields_the_schema_does_not_know_merge_as_maps_and_replace_as_lists() ->
     ("patch", "message", "code"),
     [
         ([], "must be a JSON object", 400),
-        ({"$patch": "explode"}, "unknown patch type: explode", 400),
-        (pod({"image": "x"}), "does not contain declared merge key: name", 422),
+        ({"$patch": "explode"}, "unknown patch type: explode in map: map[$patch:explode]", 400),
+        (pod({"image": "x"}), "map: map[image:x] does not contain declared merge key: name", 422),
+        (
+            pod({"tty": True, "args": ["a", None], "env": {}}),
+            "map: map[args:[a <nil>] env:map[] tty:true] does not contain declared merge key: name",
+            422,
+        ),
         (pod({"$patch": "delete"}), "delete patch type with no merge key defined: name", 422),
         (pod({"$patch": "merge", "name": "a"}), "merging lists cannot yet be specified", 422),
         (pod({"$patch": "explode", "name": "a"}), "unknown patch type: explode", 400),

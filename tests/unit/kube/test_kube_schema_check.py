@@ -115,7 +115,8 @@ def test_unknown_fields_count_only_when_strict() -> None:
         ),
         (
             {"containers": [{"livenessProbe": {"httpGet": {"port": True}}}]},
-            "json: cannot unmarshal bool into Go value of type int32",
+            "json: cannot unmarshal bool into Go struct field "
+            "HTTPGetAction.spec.containers.livenessProbe.ProbeHandler.httpGet.port of type int32",
         ),
         (
             {"containers": [{"resources": {"limits": {"cpu": "one"}}}]},
@@ -123,8 +124,7 @@ def test_unknown_fields_count_only_when_strict() -> None:
         ),
         (
             {"containers": [{"resources": {"limits": {"cpu": True}}}]},
-            "cannot unmarshal bool into Go struct field ResourceRequirements.spec.containers.resources.limits "
-            "of type resource.Quantity",
+            "quantities must match the regular expression",
         ),
     ],
 )
@@ -132,6 +132,39 @@ def test_a_wrong_type_is_told_as_upstreams_decoder_tells_it(spec: dict[str, Any]
     report = schema.check("v1", "Pod", pod(**spec))
     assert fault in report.fault
     assert report.message(strict=False) == f'Pod in version "v1" cannot be handled as a Pod: {report.fault}'
+
+
+@pytest.mark.parametrize(
+    ("spec", "place"),
+    [
+        ({"volumes": [{"emptyDir": 1}]}, "Volume.spec.volumes.VolumeSource.emptyDir of type v1.EmptyDirVolumeSource"),
+        ({"volumes": [{"name": 1}]}, "Volume.spec.volumes.name of type string"),
+        (
+            {"volumes": [{"configMap": {"name": 1}}]},
+            "ConfigMapVolumeSource.spec.volumes.VolumeSource.configMap.LocalObjectReference.name of type string",
+        ),
+        (
+            {"ephemeralContainers": [{"image": 1}]},
+            "EphemeralContainer.spec.ephemeralContainers.EphemeralContainerCommon.image of type string",
+        ),
+        (
+            {"ephemeralContainers": [{"targetContainerName": 1}]},
+            "EphemeralContainer.spec.ephemeralContainers.targetContainerName of type string",
+        ),
+        (
+            {"containers": [{"livenessProbe": {"exec": 1}}]},
+            "Probe.spec.containers.livenessProbe.ProbeHandler.exec of type v1.ExecAction",
+        ),
+        (
+            {"containers": [{"lifecycle": {"preStop": {"exec": 1}}}]},
+            "LifecycleHandler.spec.containers.lifecycle.preStop.exec of type v1.ExecAction",
+        ),
+        ({"overhead": 1}, "PodSpec.spec.overhead of type v1.ResourceList"),
+    ],
+)
+def test_embedded_and_named_types_are_told_with_their_go_names(spec: dict[str, Any], place: str) -> None:
+    fault = schema.check("v1", "Pod", pod(**spec)).fault
+    assert fault == f"json: cannot unmarshal number into Go struct field {place}"
 
 
 def test_the_message_names_the_version_without_the_group() -> None:
@@ -162,15 +195,82 @@ def test_secret_data_must_be_base64(value: str, fault: str) -> None:
     assert schema.check("v1", "Secret", {"data": {"k": value}}).fault == fault
 
 
-@pytest.mark.parametrize("value", ["2026-11-23T15:00:00Z", "2026-11-23T15:00:00.123456Z", "2026-11-23T15:00:00+01:00"])
-def test_a_time_is_rfc_3339(value: str) -> None:
-    assert schema.check("v1", "Pod", {"metadata": {"creationTimestamp": value}}).fault == ""
+def stored_time(value: Any, field: str = "creationTimestamp") -> tuple[str, Any]:
+    doc = {"metadata": {field: value}}
+    return schema.check("v1", "Pod", doc, prune=True).fault, doc["metadata"][field]
 
 
-@pytest.mark.parametrize("value", ["yesterday", "2026-11-23", "2026-11-23 15:00:00Z"])
-def test_another_time_is_refused(value: str) -> None:
-    fault = schema.check("v1", "Pod", {"metadata": {"creationTimestamp": value}}).fault
-    assert fault.startswith(f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00"')
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("2026-11-23T15:00:00Z", "2026-11-23T15:00:00Z"),
+        ("2026-11-23T15:00:00.987654Z", "2026-11-23T15:00:00Z"),
+        ("2026-11-23T15:00:00.123456789Z", "2026-11-23T15:00:00Z"),
+        ("2026-11-23T00:30:00+01:00", "2026-11-22T23:30:00Z"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+        ("0001-01-01T00:00:00+01:00", "0001-01-01T00:00:00+01:00"),
+    ],
+)
+def test_a_time_is_kept_in_whole_seconds_of_utc(value: str, kept: str) -> None:
+    assert stored_time(value) == ("", kept)
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("2026-11-23T15:00:00.123456Z", "2026-11-23T15:00:00.123456Z"),
+        ("2026-11-23T15:00:00Z", "2026-11-23T15:00:00.000000Z"),
+        ("2026-11-23T15:00:00.5+00:00", "2026-11-23T15:00:00.500000Z"),
+    ],
+)
+def test_a_lease_time_is_kept_in_microseconds(value: str, kept: str) -> None:
+    doc = {"spec": {"renewTime": value}}
+    assert schema.check("coordination.k8s.io/v1", "Lease", doc, prune=True).fault == ""
+    assert doc["spec"]["renewTime"] == kept
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("yesterday", 'cannot parse "yesterday" as "2006"'),
+        ("", 'cannot parse "" as "2006"'),
+        ("2026-11-23", 'cannot parse "" as "T"'),
+        ("2026-11-23 15:00:00Z", 'cannot parse " 15:00:00Z" as "T"'),
+        ("2026-1-1T00:00:00Z", 'cannot parse "1-1T00:00:00Z" as "01"'),
+        ("2026-01-01T00:00:00", 'cannot parse "" as "Z07:00"'),
+        ("2026-01-01T00:00:00z", 'cannot parse "z" as "Z07:00"'),
+        ("2026-01-01T00:00:00+1", 'cannot parse "+1" as "Z07:00"'),
+    ],
+)
+def test_what_is_no_time_is_told_with_the_part_that_cannot_be_read(value: str, why: str) -> None:
+    assert stored_time(value) == (f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": {why}', value)
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("2026-13-01T00:00:00Z", "month out of range"),
+        ("2026-02-30T00:00:00Z", "day out of range"),
+        ("2026-01-01T25:00:00Z", "hour out of range"),
+        ("2026-01-01T00:60:00Z", "minute out of range"),
+        ("2026-01-01T00:00:60Z", "second out of range"),
+        ("2026-01-01T00:00:00.5Zx", 'extra text: "x"'),
+    ],
+)
+def test_a_time_that_cannot_be_is_refused(value: str, why: str) -> None:
+    assert stored_time(value) == (f'parsing time "{value}": {why}', value)
+
+
+def test_a_time_must_be_text() -> None:
+    fault = "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.creationTimestamp of type string"
+    assert stored_time(5) == (fault, 5)
+
+
+def test_quantities_are_kept_in_canonical_form() -> None:
+    limits = {"cpu": 0.5, "memory": "1024Mi", "a": 2, "b": " 1 ", "c": None, "d": "100m"}
+    doc = pod(containers=[{"resources": {"limits": limits}}])
+    assert schema.check("v1", "Pod", doc, prune=True).message(strict=True) == ""
+    assert limits == {"cpu": "500m", "memory": "1Gi", "a": "2", "b": "1", "c": "0", "d": "100m"}
 
 
 def test_free_form_fields_take_anything() -> None:
