@@ -88,6 +88,8 @@ root = "/var/lib/containerd"
 state = "/run/containerd"
 oom_score = 0
 disabled_plugins = [{unused}]
+[debug]
+level = "warn"
 [grpc]
 address = "{SOCKET}"
 """
