@@ -13,6 +13,7 @@ from kube.client.identity import User
 log = logging.getLogger(__name__)
 
 AUTHENTICATED = "system:authenticated"
+UNAUTHENTICATED = "system:unauthenticated"
 MASTERS = "system:masters"
 CACHED = 1024
 
@@ -64,6 +65,6 @@ class Authenticator:
 
 
 def _authenticated(user: User) -> User:
-    if AUTHENTICATED in user.groups:
+    if AUTHENTICATED in user.groups or UNAUTHENTICATED in user.groups:
         return user
     return User(user.name, (*user.groups, AUTHENTICATED), user.uid, user.extra)
