@@ -114,7 +114,9 @@ class Reading:
                 text = f'previous terminated container "{container}" in pod "{pod.metadata.name}" not found'
                 raise ReplyError(400, text)
         if not started:
-            raise ReplyError(400, f'container "{container}" in pod "{pod.metadata.name}" is waiting to start')
+            raise ReplyError(
+                400, f'container "{container}" in pod "{pod.metadata.name}" {_not_started(pod, container)}'
+            )
         try:
             status = await self._runtime.containers.status(started[0].id)
         except errors.RuntimeFault as e:
@@ -125,6 +127,19 @@ class Reading:
 async def _cancel_when_gone(exchange: Exchange, sending: asyncio.Task[None]) -> None:
     await exchange.gone()
     sending.cancel()
+
+
+_PULLS = {"ErrImagePull": "image can't be pulled", "ImagePullBackOff": "trying and failing to pull image"}
+
+
+def _not_started(pod: types.Pod, container: str) -> str:
+    """Say why a container has no log yet, as its status knows it."""
+    status = pod.status
+    for seen in (*status.container_statuses, *status.init_container_statuses, *status.ephemeral_container_statuses):
+        if seen.name == container and seen.state.waiting is not None:
+            reason = seen.state.waiting.reason
+            return f"is waiting to start: {_PULLS.get(reason, reason)}"
+    return "is waiting to start - no logs yet"
 
 
 def _lone_dead(runs: list[records.Container]) -> list[records.Container]:

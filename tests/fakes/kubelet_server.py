@@ -181,9 +181,11 @@ class FakeReviews:
         }
 
 
-POD = msgspec.convert(
-    {"metadata": {"name": "p", "namespace": "ns", "uid": "u1"}, "spec": {"containers": [{"name": "c"}]}}, types.Pod
-)
+def pod(*, status: Any = None) -> types.Pod:
+    """A pod `ns/p` with one container `c`."""
+    spec = {"containers": [{"name": "c"}]}
+    metadata = {"name": "p", "namespace": "ns", "uid": "u1"}
+    return msgspec.convert({"metadata": metadata, "spec": spec, "status": status or {}}, types.Pod)
 
 
 class Client:

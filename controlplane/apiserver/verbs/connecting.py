@@ -18,6 +18,7 @@ from kube.scheme import NODES, PODS
 
 Object = dict[str, Any]
 KUBELET_PORT = 10250
+MAX_REFUSAL = 2048
 ADDRESS_TYPES = ("InternalIP", "ExternalIP", "Hostname", "InternalDNS", "ExternalDNS")
 LOG_PARAMETERS = ("follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream")
 STREAM_FLAGS = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
@@ -164,6 +165,8 @@ class _Passed:
                 if answer.rest:
                     await front.write(answer.rest)
                 await tunnel(front, answer.duplex)
+            elif request.target.subresource == "log" and not 200 <= answer.code <= 206:
+                raise await _refusal(answer)
             else:
                 await _stream(answer, receive, send, headers)
         finally:
@@ -180,6 +183,21 @@ class _Passed:
 
 def _upgrade_headers(headers: kubelets.Headers) -> list[tuple[bytes, bytes]]:
     return [(name, value) for name, value in headers if name not in (b"date", b"content-length", b"transfer-encoding")]
+
+
+async def _refusal(answer: kubelets.Answer) -> status.ApiError:
+    """A kubelet's refusal to give a log is plain text; the client gets it as a Status."""
+    text = b""
+    async for chunk in answer.chunks():
+        text += chunk
+        if len(text) >= MAX_REFUSAL:
+            break
+    message = text[:MAX_REFUSAL].decode(errors="replace").strip()
+    if answer.code == 400:
+        return status.bad_request(message)
+    if answer.code >= 500:
+        return status.internal(message)
+    return status.failure(answer.code, "NotFound" if answer.code == 404 else "Unknown", message)
 
 
 async def _stream(answer: kubelets.Answer, receive: Receive, send: Send, headers: Headers) -> None:

@@ -28,9 +28,10 @@ class Kubelet:
     def __init__(self) -> None:
         self.streaming = kubelet_server.FakeStreamingServer()
         self.runtime, self.reviews = kubelet_server.FakeRuntime(self.streaming), kubelet_server.FakeReviews()
+        self.pods = [kubelet_server.pod()]
         self.registry, self.sick = CollectorRegistry(), None
         clock: Any = SystemClock()
-        locator = locate.Locator(pods=lambda: [kubelet_server.POD], runtime=self.runtime)  # type: ignore[arg-type]
+        locator = locate.Locator(pods=lambda: self.pods, runtime=self.runtime)  # type: ignore[arg-type]
         self.app = app.App(
             access=access.Access(client=self.reviews, clock=clock, node_name="node-1"),  # type: ignore[arg-type]
             locator=locator,
@@ -175,7 +176,26 @@ async def test_logs_now_and_before(kubelet: Kubelet, tmp_path: Path) -> None:
     missing = 'previous terminated container "c" in pod "p" not found'
     assert await kubelet.ask("/containerLogs/ns/p/c?previous=true") == (400, missing)
     kubelet.runtime.states = ("created",)
-    assert await kubelet.ask("/containerLogs/ns/p/c") == (400, 'container "c" in pod "p" is waiting to start')
+    assert await kubelet.ask("/containerLogs/ns/p/c") == (
+        400,
+        'container "c" in pod "p" is waiting to start - no logs yet',
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [
+        ("ContainerCreating", "ContainerCreating"),
+        ("ErrImagePull", "image can't be pulled"),
+        ("ImagePullBackOff", "trying and failing to pull image"),
+    ],
+)
+async def test_a_container_without_a_log_says_what_it_waits_for(kubelet: Kubelet, reason: str, text: str) -> None:
+    kubelet.runtime.states = ()
+    state = {"name": "c", "state": {"waiting": {"reason": reason}}}
+    kubelet.pods = [kubelet_server.pod(status={"containerStatuses": [state]})]
+    answer = f'container "c" in pod "p" is waiting to start: {text}'
+    assert await kubelet.ask("/containerLogs/ns/p/c") == (400, answer)
 
 
 async def test_followed_logs_come_as_they_are_written_and_a_client_may_leave(kubelet: Kubelet, tmp_path: Path) -> None:
