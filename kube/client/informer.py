@@ -182,6 +182,7 @@ class Informers:
         self._users: dict[tuple[Selection, type], int] = {}
         self._tasks: dict[tuple[Selection, type], asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
+        client.on_found(self.retry_now)
 
     @overload
     def get(

@@ -4,7 +4,7 @@ Owns renewal and its back-off. Must not know what a missing renewal means to oth
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import kube.runtime.log
@@ -20,10 +20,7 @@ RENEW_FRACTION = 0.25
 
 
 class LeaseKeeper:
-    """Renews one Lease as `holder`, each quarter of its duration, as the kubelet does (40 s and 10 s).
-
-    `on_recovered` is called when a renewal works again after failures; `Informers.retry_now` fits.
-    """
+    """Renews one Lease as `holder`, each quarter of its duration, as the kubelet does (40 s and 10 s)."""
 
     def __init__(
         self,
@@ -35,9 +32,7 @@ class LeaseKeeper:
         duration: int,
         clock: Clock,
         owner: Mapping[str, Any] | None = None,
-        on_recovered: Callable[[], None] = lambda: None,
     ) -> None:
-        self._on_recovered = on_recovered
         self._client, self._name, self._namespace, self._holder = client, name, namespace, holder
         self._duration, self._clock = duration, clock
         self.owner = owner
@@ -58,9 +53,7 @@ class LeaseKeeper:
                 self._complain(error)
                 await self._clock.sleep(backoff.next())
                 continue
-            if self._complaint:
-                self._complaint = ""
-                self._on_recovered()
+            self._complaint = ""
             backoff.reset()
             await self._clock.sleep(self._duration * RENEW_FRACTION)
 

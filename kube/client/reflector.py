@@ -258,6 +258,8 @@ class Reflector(Generic[T]):
                 log.debug("%s: the server refuses WatchList, listing instead: %s", self._selection, error)
                 self._watch_list = False
                 return 0.0
+        else:
+            self._client.lost()
         text = kube.runtime.log.describe(error)
         complaint = text if isinstance(error, status.ApiError) else type(error).__name__
         if complaint != self._complaint:

@@ -5,13 +5,14 @@ Owns paths, parameters, bodies and error decoding. Must not know how requests tr
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar, cast, overload
 
 import msgspec
 
 from kube import status
+from kube.client import errors
 from kube.client import watch as watching
 from kube.client.transport import Transport
 from kube.scheme import Resource
@@ -33,11 +34,21 @@ class Client:
     def __init__(self, transport: Transport, *, user_agent: str = "nodeagent", timeout: float = 30.0) -> None:
         self._transport, self._timeout = transport, timeout
         self._headers = {"User-Agent": user_agent, "Accept": "application/json"}
+        self._lost = False
+        self._on_found: list[Callable[[], None]] = []
 
     @property
     def transport(self) -> Transport:
         """What carries the requests; for calls outside of resources, such as /version."""
         return self._transport
+
+    def on_found(self, call: Callable[[], None]) -> None:
+        """Have `call` made when a request is answered again after the server was lost."""
+        self._on_found.append(call)
+
+    def lost(self) -> None:
+        """The server was not reached, by a request or by a watch."""
+        self._lost = True
 
     @overload
     async def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> Object: ...
@@ -231,9 +242,17 @@ class Client:
         content_type: str = "application/json",
     ) -> bytes:
         headers = self._headers if body is None else {**self._headers, "Content-Type": content_type}
-        answer = await self._transport.request(
-            method, path, params=_set(params or {}), headers=headers, body=body, timeout=self._timeout
-        )
+        try:
+            answer = await self._transport.request(
+                method, path, params=_set(params or {}), headers=headers, body=body, timeout=self._timeout
+            )
+        except errors.Unreachable:
+            self.lost()
+            raise
+        if self._lost:
+            self._lost = False
+            for call in self._on_found:
+                call()
         if answer.status >= 300:
             raise status.from_body(answer.status, answer.body)
         return answer.body

@@ -108,6 +108,15 @@ async def test_a_merge_patch_changes_and_removes(client: Client) -> None:
     assert (await client.patch(scheme.CONFIG_MAPS, "a", patch, namespace="default"))["data"] == {"w": "2"}
 
 
+async def test_a_write_that_changes_nothing_keeps_the_revision(client: Client) -> None:
+    made = await client.create(scheme.CONFIG_MAPS, config_map("a"))
+    for again in (
+        await client.update(scheme.CONFIG_MAPS, made),
+        await client.patch(scheme.CONFIG_MAPS, "a", {"data": {"v": "1"}}, namespace="default"),
+    ):
+        assert again["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+
+
 async def test_lists_are_narrowed_by_selectors(client: Client) -> None:
     await client.create(scheme.CONFIG_MAPS, config_map("a", app="web"))
     await client.create(scheme.CONFIG_MAPS, config_map("b", app="db"))

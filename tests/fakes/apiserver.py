@@ -78,11 +78,13 @@ class FakeApiServer:
         """Create or replace an object, as someone else would; returns it as stored."""
         key = _key(obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
         old = self._objects.setdefault(resource, {}).get(key)
-        self.revision += 1
         stored = copy.deepcopy(dict(obj))
         stored.setdefault("apiVersion", resource.api_version)
         stored.setdefault("kind", resource.kind)
-        stored["metadata"].setdefault("uid", old["metadata"]["uid"] if old else f"uid-{self.revision}")
+        stored["metadata"].setdefault("uid", old["metadata"]["uid"] if old else f"uid-{self.revision + 1}")
+        if old is not None and old == {**stored, "metadata": {**stored["metadata"], **_version(old)}}:
+            return copy.deepcopy(old)  # as upstream: what changes nothing keeps its revision
+        self.revision += 1
         stored["metadata"]["resourceVersion"] = str(self.revision)
         self._objects[resource][key] = stored
         self._record(resource, "MODIFIED" if old else "ADDED", stored, old)
@@ -336,6 +338,10 @@ def _merged(obj: Object, patch: Mapping[str, Any]) -> Object:
         else:
             result[name] = value
     return result
+
+
+def _version(obj: Object) -> Object:
+    return {"resourceVersion": obj["metadata"]["resourceVersion"]}
 
 
 def _key(namespace: str, name: str) -> str:

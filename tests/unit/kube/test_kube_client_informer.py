@@ -264,6 +264,23 @@ async def test_waiting_informers_can_be_told_that_the_server_is_back() -> None:
             await informer.wait_synced()
 
 
+async def test_any_request_that_is_answered_again_wakes_the_informers() -> None:
+    server = FakeApiServer()
+    client = server.client()
+    informers = Informers(client, clock=LoopClock())
+    informer = informers.get(scheme.CONFIG_MAPS, Thing)
+    async with running(informers):
+        await informer.wait_synced()
+        server.reachable = False
+        server.disconnect()
+        await asyncio.sleep(200)
+        server.reachable = True
+        assert server.watching == []
+        await client.list(scheme.NODES)
+        await asyncio.sleep(0.1)
+        assert server.watching == ["configmaps"]
+
+
 async def test_watches_that_end_at_once_do_not_spin() -> None:
     server = FakeApiServer()
     informers = make(server)
