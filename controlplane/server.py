@@ -32,6 +32,8 @@ from kube.runtime.supervise import Supervisor, watch_signals
 log = logging.getLogger(__name__)
 
 COMPACT_SECONDS = 300.0
+# The name a scheduler signs its events with is that of its profile.
+EVENT_SOURCES = {"system:kube-scheduler": "default-scheduler"}
 Build = Callable[[Deps], Component]
 
 
@@ -55,6 +57,7 @@ async def serve_all(settings: Settings, *, clock: Clock) -> None:
         )
         client_ca = (settings.pki / "ca.crt").read_text()
         await bootstrap.ensure(api.context.objects, settings, client_ca=client_ca)
+        write_kubeconfig(settings)
         supervisor = Supervisor(_factories(settings, api, storage, sockets, clock, registry), clock=clock)
         api.health.add("store", lambda: None, live=True)
         for name in ("apiserver", "scheduler", "controllers"):
@@ -77,25 +80,33 @@ def prepare(settings: Settings) -> None:
             advertise=settings.advertise,
             extra_sans=[*settings.raw.extra_sans, *_named_hosts(settings)],
         )
-        if settings.raw.kubeconfig:
-            write_kubeconfig(settings, Path(settings.raw.kubeconfig))
     except OSError as e:
-        raise errors.ConfigurationError(f"{e.filename or settings.data}: {e.strerror}: it must be writable") from e
+        raise _unwritable(e, settings.data) from e
     except pki.PkiError as e:
         raise errors.ConfigurationError(str(e)) from e
 
 
-def write_kubeconfig(settings: Settings, path: Path) -> None:
-    """The administrator's kubeconfig."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kubeconfig.write(
-        path,
-        server=settings.raw.kubeconfig_server or f"https://{settings.advertise}:{settings.port}",
-        user="kubernetes-admin",
-        ca_data=(settings.pki / "ca.crt").read_bytes(),
-        cert_data=(settings.pki / "admin.crt").read_bytes(),
-        key_data=(settings.pki / "admin.key").read_bytes(),
-    )
+def write_kubeconfig(settings: Settings) -> None:
+    """The administrator's kubeconfig, where the configuration asks for one; after everything is open."""
+    if not settings.raw.kubeconfig:
+        return
+    path = Path(settings.raw.kubeconfig)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kubeconfig.write(
+            path,
+            server=settings.raw.kubeconfig_server or f"https://{settings.advertise}:{settings.port}",
+            user="kubernetes-admin",
+            ca_data=(settings.pki / "ca.crt").read_bytes(),
+            cert_data=(settings.pki / "admin.crt").read_bytes(),
+            key_data=(settings.pki / "admin.key").read_bytes(),
+        )
+    except OSError as e:
+        raise _unwritable(e, path) from e
+
+
+def _unwritable(error: OSError, path: Path) -> errors.ConfigurationError:
+    return errors.ConfigurationError(f"{error.filename or path}: {error.strerror}: it must be writable")
 
 
 def _named_hosts(settings: Settings) -> list[str]:
@@ -229,7 +240,9 @@ class Part:
         self.name = name
         client = Client(InProcessTransport(api.app, User(user)), user_agent=f"nodeagent/{name}")
         self._informers = Informers(client, clock=clock)
-        self._events = EventRecorder(client, component=user.removeprefix("system:"), host="", clock=clock)
+        self._events = EventRecorder(
+            client, component=EVENT_SOURCES.get(user, user.removeprefix("system:")), host="", clock=clock
+        )
         # A part that is restarted registers its figures anew: each start has a registry of its own.
         self._registry = metrics.registry()
         self._component = build(

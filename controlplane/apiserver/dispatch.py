@@ -4,11 +4,17 @@ from collections.abc import Awaitable, Callable
 
 from controlplane.apiserver import reviews
 from controlplane.apiserver.context import Context
-from controlplane.apiserver.reply import Answer, Receive
+from controlplane.apiserver.reply import Answer, Receive, Reply
 from controlplane.apiserver.request import Request
 from controlplane.apiserver.verbs import binding, connecting, deleting, reading, scaling, tokens, watching, writing
 from kube import status
 
+# There are none: kubectl asks before it says that a kind is unknown.
+DEFINITIONS = ("apiextensions.k8s.io", "customresourcedefinitions")
+NO_DEFINITIONS = (
+    b'{"kind":"CustomResourceDefinitionList","apiVersion":"apiextensions.k8s.io/v1",'
+    b'"metadata":{"resourceVersion":"1"},"items":[]}'
+)
 Handler = Callable[[Context, Request, Receive], Awaitable[Answer]]
 
 
@@ -60,6 +66,8 @@ SUBRESOURCES: dict[str, tuple[Handler, tuple[str, ...]]] = {
 async def dispatch(context: Context, request: Request, receive: Receive) -> Answer:
     """The answer to a resource request; 404 for what is not served, 405 for what cannot be done to it."""
     target = request.target
+    if (target.group, target.plural, request.verb) == (*DEFINITIONS, "list"):
+        return Reply(NO_DEFINITIONS)
     if target.resource is None or not target.known:
         raise status.not_served()
     resource = target.resource

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 
-from controlplane.apiserver import negotiate, openapi, reply
+from controlplane.apiserver import negotiate, openapi, openapi_v2, reply
 from controlplane.apiserver.health import Health, report
 from controlplane.apiserver.tokens import Tokens
 from kube import status
@@ -19,7 +19,6 @@ from kube.runtime import metrics
 MAJOR, MINOR = "1", "36"
 GIT_VERSION = "v1.36.2+nodeagent.0.1.0"
 HEALTH_KINDS = ("healthz", "livez", "readyz")
-OPENAPI_V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 
 
 def build(*, health: Health, tokens: Tokens, exposition: Callable[[], bytes]) -> FastAPI:
@@ -115,10 +114,10 @@ def _add_openapi(app: FastAPI) -> None:
 
     @app.get("/openapi/v2")
     async def second(request: Request) -> Response:
-        """OpenAPI v2 is not served: clients of the last years read v3."""
-        if OPENAPI_V2_PROTOBUF in request.headers.get("accept", ""):
-            return _error(status.not_acceptable(["none: OpenAPI v2 is not served, ask for /openapi/v3"]))
-        return _error(status.not_served())
+        """OpenAPI v2 is not served but for what kubectl asks of it about kinds that nobody knows."""
+        if not openapi_v2.wanted(request.headers.get("accept", "")):
+            return _error(status.not_served())
+        return Response(openapi_v2.document(), media_type=openapi_v2.MEDIA_TYPE)
 
 
 def _add_openid(app: FastAPI, tokens: Tokens) -> None:
