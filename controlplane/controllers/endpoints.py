@@ -109,7 +109,6 @@ class Controller:
         self._endpoints = deps.informers.get(scheme.ENDPOINTS, Endpoints)
         self._source = ServiceLoop("endpoints", deps=deps, reads=(self._endpoints,), update=self._update)
         self.loop = self._source.loop
-        self.loop.unseen.follow(self._endpoints)
         self._endpoints.subscribe(self._on_endpoints)
 
     def _on_endpoints(self, old: Endpoints | None, new: Endpoints | None) -> None:

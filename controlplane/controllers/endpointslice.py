@@ -193,7 +193,6 @@ class Controller:
         self._source = ServiceLoop("endpointslice", deps=deps, reads=(self._slices,), update=self._update)
         self.loop = self._source.loop
         self._of_service = self._slices.add_index(_service_key)
-        self.loop.unseen.follow(self._slices)
         self._slices.subscribe(self._on_slice)
 
     def _on_slice(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:

@@ -32,7 +32,6 @@ class Controller:
         self._taken: dict[str, str] = {}  # block -> node
         # One worker: two nodes must never choose at the same time.
         self.loop = reconcile.Loop("node-ipam", deps=deps, reads=(self._nodes,), reconcile=self._reconcile, workers=1)
-        self.loop.unseen.follow(self._nodes)
         self._nodes.subscribe(self._on_node)
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:

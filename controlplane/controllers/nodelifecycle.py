@@ -152,7 +152,6 @@ class Controller:
         self._renewals: dict[str, _Sign] = {}
         self._pace = Pace()
         self._pods_on = self._pods.add_index(lambda pod: [pod.spec.node_name] if pod.spec.node_name else [])
-        self.loop.unseen.follow(self._nodes)
         self._nodes.subscribe(self._on_node)
         self._leases.subscribe(self._on_lease)
 
@@ -161,10 +160,12 @@ class Controller:
             if old:
                 self._signs.pop(old.metadata.name, None)
             return
-        ready = conditions.find(new.status.conditions, "Ready")
-        # A status this controller wrote itself is no sign of life.
-        if ready is None or ready.status != "Unknown":
-            self._note(self._signs, new.metadata.name, ready.last_heartbeat_time if ready else None)
+        name, ready = new.metadata.name, conditions.find(new.status.conditions, "Ready")
+        if ready and ready.status == "Unknown" and name in self._signs:
+            # Written by this controller: no sign of life, but whatever comes after it is one.
+            self._signs[name].said = None
+        else:
+            self._note(self._signs, name, ready.last_heartbeat_time if ready else None)
         self.loop.queue.add(new.metadata.name)
 
     def _on_lease(self, old: Lease | None, new: Lease | None) -> None:
@@ -200,8 +201,8 @@ class Controller:
         for answer in answers:
             if isinstance(answer, Exception) and not is_not_found(answer):
                 raise answer
-        grace = GRACE if node.status.conditions else STARTUP_GRACE
-        self.loop.queue.add_after(name, max(0.1, grace - silent_for + 0.1) if _is_ready(node) else RECHECK)
+        due = (GRACE if node.status.conditions else STARTUP_GRACE) - silent_for
+        self.loop.queue.add_after(name, max(0.1, due + 0.1) if _is_ready(node) or 0 <= due < RECHECK else RECHECK)
 
     async def _taint(self, name: str, node: Node, now: datetime) -> None:
         taints = tainting.wanted(node, evict=self._may_evict(node), now=now)

@@ -44,13 +44,17 @@ class Unseen:
         self._clock = clock
         self._waits: dict[str, _Wait] = {}
         self._keys: dict[str, set[str]] = {}
+        self._followed: list[Informer[Any]] = []
 
     def follow(self, informer: Informer[Any]) -> None:
-        """Learn from an informer what has become visible."""
-        informer.subscribe(self._seen)
+        """Learn from an informer what has become visible; from the first write on that it is to show."""
+        if informer not in self._followed:
+            self._followed.append(informer)
+            informer.subscribe(self._seen)
 
     def wrote(self, key: str, obj: dict[str, Any], *, informer: Informer[Any]) -> None:
         """Remember that obj, as the API server answered it, was written for key."""
+        self.follow(informer)
         meta = obj.get("metadata", {})
         uid, version = meta.get("uid", ""), _version(meta.get("resourceVersion"))
         cached = informer.cache.get(object_key(meta))
@@ -60,6 +64,7 @@ class Unseen:
 
     def deleted(self, key: str, uid: str, *, name: str, informer: Informer[Any]) -> None:
         """Remember that the object of this UID (cached as name) was asked to go."""
+        self.follow(informer)
         cached = informer.cache.get(name)
         if cached is not None and cached.metadata.uid == uid and not cached.metadata.deletion_timestamp:
             self._expect(key, uid, -1)

@@ -145,7 +145,6 @@ class Controller:
         self._by_owner = self._pods.add_index(pod_owner)
         self._by_deployment = self._sets.add_index(_set_owner)
         self._by_namespace = self._sets.add_index(_namespace)
-        self.loop.unseen.follow(self._pods)
         self._sets.subscribe(self._on_set)
         self._pods.subscribe(self._on_pod)
 

@@ -66,7 +66,6 @@ class Controller:
         self._objects: Informer[Any] = deps.informers.get(resource, kind, field_selector=f"metadata.name={object_name}")
         reads = (self._namespaces, self._objects)
         self.loop = reconcile.Loop(name, deps=deps, reads=reads, reconcile=self._reconcile, workers=2)
-        self.loop.unseen.follow(self._objects)
         self._namespaces.subscribe(self._on_namespace)
         self._objects.subscribe(self._on_object)
 

@@ -34,8 +34,6 @@ class Controller:
         self._by_owner = self._sets.add_index(_set_owner)
         self._pods_by_owner = self._pods.add_index(replicaset.pod_owner)
         self._in_namespace = self._deployments.add_index(lambda d: [d.metadata.namespace])
-        self.loop.unseen.follow(self._deployments)
-        self.loop.unseen.follow(self._sets)
         self._deployments.subscribe(self._on_deployment)
         self._sets.subscribe(self._on_set)
         self._pods.subscribe(self._on_pod)

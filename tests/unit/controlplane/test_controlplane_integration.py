@@ -402,8 +402,12 @@ async def scheduled(cluster: Cluster, name: str) -> Object | None:
 async def test_nodes_get_blocks_of_pod_addresses_that_never_overlap(folders: tuple[Path, Path]) -> None:
     async with running(folders, "controllers") as cluster:
         await cluster.add_nodes(*(f"n{i}" for i in range(6)))
-        blocks = [node["spec"]["podCIDR"] for node in await cluster.items(scheme.NODES)]
-        assert sorted(blocks) == [f"10.244.{i}.0/24" for i in range(6)]
+
+        async def blocks() -> list[str]:
+            given = [node["spec"].get("podCIDR") for node in await cluster.items(scheme.NODES)]
+            return given if all(given) else []
+
+        assert sorted(await eventually(blocks)) == [f"10.244.{i}.0/24" for i in range(6)]
 
 
 async def test_restarts_in_the_middle_of_everything_make_nothing_twice(folders: tuple[Path, Path]) -> None:
