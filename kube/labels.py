@@ -85,11 +85,11 @@ def parse(text: str) -> Selector:
     tokens = _Tokens(text)
     if tokens.peek() is None:
         return EVERYTHING
-    found = [_requirement(tokens)]
+    found = [_requirement(tokens, expected="!, identifier, or 'end of string'")]
     while (separator := tokens.next()) is not None:
         if separator != ",":
-            raise SelectorError(f"unable to parse requirement: found '{separator}', expected: ',' or 'end of string'")
-        found.append(_requirement(tokens))
+            raise _unexpected(separator, "',' or 'end of string'")
+        found.append(_requirement(tokens, expected="identifier after ','"))
     return _selector(found)
 
 
@@ -146,19 +146,34 @@ class _Tokens:
         taken, self._ahead = self._ahead, next(self._left, None)
         return taken
 
+    def at_word(self) -> bool:
+        return self._ahead is not None and self._ahead[0] not in "=!,()<>"
+
     def word(self) -> str:
         """The next token if it is a word, else "" and nothing is taken."""
-        if self._ahead is None or self._ahead[0] in "=!,()<>":
-            return ""
-        return self.next() or ""
+        return (self.next() or "") if self.at_word() else ""
 
 
-def _requirement(tokens: _Tokens) -> Requirement:
+def _unexpected(found: str | None, expected: str) -> SelectorError:
+    return SelectorError(f"found '{found or ''}', expected: {expected}")
+
+
+def _requirement(tokens: _Tokens, *, expected: str) -> Requirement:
+    if tokens.peek() != "!" and not tokens.at_word():
+        raise _unexpected(tokens.peek(), expected)
+    try:
+        return _condition(tokens)
+    except SelectorError as error:
+        raise SelectorError(f"unable to parse requirement: {error}") from None
+
+
+def _condition(tokens: _Tokens) -> Requirement:
     if tokens.peek() == "!":
         tokens.next()
-        return _checked(_key(tokens), MISSING, [])
-    key = _key(tokens)
-    sign = tokens.peek()
+        if not tokens.at_word():
+            raise _unexpected(tokens.peek(), "identifier")
+        return _checked(tokens.word(), MISSING, [])
+    key, sign = tokens.word(), tokens.peek()
     if sign is None or sign == ",":
         return _checked(key, EXISTS, [])
     tokens.next()
@@ -168,27 +183,18 @@ def _requirement(tokens: _Tokens) -> Requirement:
         return _checked(key, GREATER if sign == ">" else LESS, [tokens.word()])
     if sign in (IN, NOT_IN):
         return _checked(key, sign, _value_set(tokens))
-    raise SelectorError(
-        f"unable to parse requirement: found '{sign}', expected: in, notin, =, ==, !=, gt, lt, ',' or end of string"
-    )
-
-
-def _key(tokens: _Tokens) -> str:
-    key = tokens.word()
-    if not key:
-        found = tokens.peek() or ""
-        raise SelectorError(f"unable to parse requirement: found '{found}', expected: identifier")
-    return key
+    raise _unexpected(sign, "in, notin, =, ==, !=, gt, lt")
 
 
 def _value_set(tokens: _Tokens) -> list[str]:
-    if tokens.next() != "(":
-        raise SelectorError("unable to parse requirement: expected: '(' after in or notin")
+    sign = tokens.next()
+    if sign != "(":
+        raise SelectorError(f"found '{sign or ''}' expected: '('")
     values = [tokens.word()]
     while (sign := tokens.next()) == ",":
         values.append(tokens.word())
     if sign != ")":
-        raise SelectorError(f"unable to parse requirement: found '{sign or ''}', expected: ',' or ')'")
+        raise _unexpected(sign, "',' or ')'")
     return values
 
 
@@ -206,7 +212,7 @@ def _checked(key: str, operator: str, values: Iterable[str]) -> Requirement:
     for value in chosen:
         if not _VALUE.fullmatch(value):
             raise SelectorError(
-                f'unable to parse requirement: values[0][{key}]: Invalid value: "{value}": a valid label must be an '
+                f'values[0][{key}]: Invalid value: "{value}": a valid label must be an '
                 "empty string or consist of at most 63 alphanumeric characters, '-', '_' or '.', and must start and "
                 "end with an alphanumeric character"
             )
@@ -217,7 +223,7 @@ def _check_key(key: str) -> None:
     prefix, slash, name = key.rpartition("/")
     if not _NAME.fullmatch(name) or (slash and not _PREFIX.fullmatch(prefix)):
         raise SelectorError(
-            f'unable to parse requirement: key: Invalid value: "{key}": name part must consist of at most 63 '
+            f'key: Invalid value: "{key}": name part must consist of at most 63 '
             "alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character; "
             "an optional prefix must be a DNS subdomain followed by '/'"
         )
