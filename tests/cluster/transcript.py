@@ -34,7 +34,7 @@ PLACEHOLDERS = {
     "stamp": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ",
     "word": r"\S+",
     "any": r".*",
-    "version": r"v1\.36\.\d+\+nodeagent\.\d+",
+    "version": r"v1\.36\.\d+\+nodeagent\.\S+",
 }
 
 
