@@ -25,13 +25,14 @@ def of(container: spec.AnyContainer, pod: types.Pod, given: report.Report, *, in
         return forgotten(container, pod, given, before)
     state, last = states(container, given, latest)
     running = "running" in state
-    started = running and plan.is_started(container, given.results)
+    same = before if before is not None and before.container_id == f"containerd://{latest.id}" else None
+    started = running and (plan.is_started(container, given.results) or unprobed(container, given, same, "startup"))
     count = max(observed.restart_count(latest), before.restart_count if before else 0)
     if init and not spec.is_sidecar(container):
         ready = "terminated" in state and latest.exit_code == 0
         started = running
     else:
-        ready = started and is_ready(container, given.results)
+        ready = started and (is_ready(container, given.results) or unprobed(container, given, same, "readiness"))
     return {
         "name": container.name,
         "state": state,
@@ -48,6 +49,15 @@ def of(container: spec.AnyContainer, pod: types.Pod, given: report.Report, *, in
 def is_ready(container: spec.AnyContainer, results: plan.Results) -> bool:
     """Whether a started container takes traffic."""
     return container.readiness_probe is None or results.get((container.name, "readiness")) is True
+
+
+def unprobed(
+    container: spec.AnyContainer, given: report.Report, same: types.ContainerStatus | None, kind: str
+) -> bool:
+    """Whether what the API says of this very container still stands, because a restarted agent has not probed yet."""
+    if same is None or given.results.get((container.name, kind)) is not None:
+        return False
+    return bool(same.started if kind == "startup" else same.ready)
 
 
 def states(container: spec.AnyContainer, given: report.Report, latest: records.Container) -> tuple[Json, Json]:

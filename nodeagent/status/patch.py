@@ -27,7 +27,7 @@ def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> Json:
     found: Json = {}
     for name in OWNED:
         old, new = before.get(name), after.get(name)
-        if old == new or (not old and not new):
+        if plain(old) == plain(new):
             continue
         if name in MERGED_BY_IP:
             found[name] = by_ip(old or [], new or [])
@@ -45,12 +45,20 @@ def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> Json:
     return found
 
 
+def plain(value: Any) -> Any:
+    """A value without what means nothing: the API leaves out what is false, empty or zero."""
+    if isinstance(value, dict):
+        return {k: p for k, v in value.items() if (p := plain(v)) is not None} or None
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value] or None
+    return value or None
+
+
 def same(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> bool:
-    """Whether a condition is unchanged; an absent field equals an empty one."""
+    """Whether a condition is unchanged."""
     if before is None:
         return False
-    names = (before.keys() | after.keys()) - {"lastProbeTime"}
-    return all((before.get(name) or None) == (after.get(name) or None) for name in names)
+    return bool(plain(dict(before)) == plain(dict(after)))
 
 
 def by_ip(old: list[Json], new: list[Json]) -> list[Json]:
