@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast, overload
 
 import msgspec
 
-from kube import status
+from kube import status, types
 from kube.client import errors
 from kube.client import watch as watching
 from kube.client.transport import Transport
@@ -57,7 +57,7 @@ class Client:
     async def get(self, resource: Resource, name: str, *, namespace: str | None = None, type: Any = dict) -> Any:
         """One object, as a dict or decoded into a projection `type`."""
         body = await self._ask("GET", resource.path(namespace=namespace, name=name))
-        return msgspec.json.decode(body) if type is dict else msgspec.json.decode(body, type=type)
+        return msgspec.json.decode(body) if type is dict else types.decode(body, type)
 
     async def list(
         self,
