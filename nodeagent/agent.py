@@ -14,6 +14,7 @@ from kube.runtime.component import Deps
 from nodeagent import config, errors
 from nodeagent.cri import client as cri_client
 from nodeagent.images import keeper as images
+from nodeagent.logs import rotate
 from nodeagent.node import health, keeper, machine
 from nodeagent.pods import admit, downward, files, kit, observe, pool, spec, view
 from nodeagent.probes import Probes
@@ -59,6 +60,7 @@ class Kubelet:
             group.create_task(parts.volumes.run(), name="volumes")
             group.create_task(parts.probes.run(), name="probes")
             group.create_task(self._serve(parts), name="server")
+            group.create_task(parts.rotator.run(), name="log rotation")
             await parts.services.wait_synced()
             group.create_task(parts.observer.run(), name="observer")
             group.create_task(parts.pool.run(), name="pods")
@@ -106,6 +108,13 @@ class Parts:
         self.volumes = Volumes(root=settings.root, client=deps.client, clock=deps.clock, facts=self._downward)
         self.probes = Probes(exec=runtime.execs.run, clock=deps.clock, on_result=self._probed)
         self.observer = observe.Observer(runtime, clock=deps.clock, on_change=lambda uid: self.pool.wake(uid))
+        self.rotator = rotate.Rotator(
+            pod_logs=settings.pod_logs,
+            containers=runtime.containers,
+            clock=deps.clock,
+            max_bytes=settings.log_max_bytes,
+            max_files=settings.kubelet.container_log_max_files,
+        )
         self.files = files.PodFiles(settings.root, pod_logs=settings.pod_logs, container_logs=settings.container_logs)
 
     def settle_layout(self) -> None:

@@ -85,6 +85,8 @@ class KubeletConfiguration(documents.Section, frozen=True, kw_only=True):
     cpu_cfs_quota: bool = msgspec.field(name="cpuCFSQuota", default=True)
     max_pods: int = 110
     pod_pids_limit: int = -1
+    container_log_max_size: str = "10Mi"
+    container_log_max_files: int = 5
     seccomp_default: bool = False
     sync_frequency: str = "1m"
     crash_loop_back_off: CrashLoopBackOff = CrashLoopBackOff()
@@ -116,6 +118,7 @@ class Settings:
     client_ca: str
     sync_frequency: float
     restart_cap: float
+    log_max_bytes: int
     status_update: float
     status_report: float
 
@@ -146,6 +149,7 @@ def build(found: Mapping[str, list[dict[str, Any]]], *, source: str) -> Settings
         serving_key=agent.serving_key or kubelet.tls_private_key_file,
         client_ca=agent.client_ca or kubelet.authentication.x509.client_ca_file,
         sync_frequency=duration.parse_duration(kubelet.sync_frequency),
+        log_max_bytes=quantity.parse(kubelet.container_log_max_size).value(),
         restart_cap=duration.parse_duration(kubelet.crash_loop_back_off.max_container_restart_period),
         status_update=duration.parse_duration(kubelet.node_status_update_frequency),
         status_report=duration.parse_duration(kubelet.node_status_report_frequency),
@@ -165,6 +169,10 @@ def problems(agent: AgentConfiguration, kubelet: KubeletConfiguration) -> list[s
         found.append(f"KubeletConfiguration.cgroupRoot: {kubelet.cgroup_root!r} is not an absolute path")
     if kubelet.max_pods < 0:
         found.append(f"KubeletConfiguration.maxPods: {kubelet.max_pods} is negative")
+    if not is_quantity(kubelet.container_log_max_size):
+        found.append(f"KubeletConfiguration.containerLogMaxSize: {kubelet.container_log_max_size!r} is not a quantity")
+    if kubelet.container_log_max_files < 2:
+        found.append(f"KubeletConfiguration.containerLogMaxFiles: {kubelet.container_log_max_files} is less than 2")
     unknown = set(kubelet.eviction_hard) - {"memory.available"}
     if unknown:
         found.append(f"KubeletConfiguration.evictionHard: {sorted(unknown)}: supported: memory.available")
