@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -310,3 +312,19 @@ def test_a_long_list_merges_in_reasonable_time() -> None:
     changes = [{"name": f"v{index}", "value": "2"} for index in reversed(range(5000))]
     merged = strategic_merge(pod({"name": "a", "env": items}), pod({"name": "a", "env": changes}), POD)
     assert {item["value"] for item in merged["spec"]["containers"][0]["env"]} == {"2"}
+
+
+GOLDEN = json.loads(Path(__file__).with_name("strategic_golden.json").read_text())
+
+
+def plain(value: Any) -> Any:
+    """What upstream's tool prints after patching locally: without nulls, empty values and left-over directives."""
+    if isinstance(value, dict):
+        kept = {key: plain(item) for key, item in value.items() if item is not None and not key.startswith("$")}
+        return {key: item for key, item in kept.items() if item not in ({}, []) or key == "emptyDir"}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=range(len(GOLDEN)))
+def test_recorded_results_of_kubectl_patch_local(case: dict[str, Any]) -> None:
+    assert plain(strategic_merge(case["doc"], case["patch"], POD)) == case["result"]
