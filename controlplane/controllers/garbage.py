@@ -47,6 +47,7 @@ class Controller:
             reads=reads,
             reconcile=self._reconcile,
             workers=WORKERS,
+            source="garbage-collector-controller",
             everything=self._graph.nodes.keys,
         )
         for resource, informer in self._informers.items():

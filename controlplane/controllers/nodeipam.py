@@ -31,7 +31,9 @@ class Controller:
         self._nodes = deps.informers.get(scheme.NODES, Node)
         self._taken: dict[str, str] = {}  # block -> node
         # One worker: two nodes must never choose at the same time.
-        self.loop = reconcile.Loop("node-ipam", deps=deps, reads=(self._nodes,), reconcile=self._reconcile, workers=1)
+        self.loop = reconcile.Loop(
+            "node-ipam", deps=deps, reads=(self._nodes,), reconcile=self._reconcile, source="cidrAllocator"
+        )
         self._nodes.subscribe(self._on_node)
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:

@@ -147,6 +147,7 @@ class Controller:
             reads=(self._nodes, self._leases, self._pods),
             reconcile=self._reconcile,
             workers=4,
+            source="node-controller",
         )
         self._signs: dict[str, _Sign] = {}
         self._renewals: dict[str, _Sign] = {}

@@ -16,6 +16,7 @@ from typing import Any
 from controlplane.controllers import writes
 from kube import status
 from kube.client.errors import Unreachable
+from kube.client.events import EventRecorder
 from kube.client.informer import Informer
 from kube.client.rest import Client
 from kube.runtime import workqueue
@@ -113,15 +114,20 @@ class Loop:
         reads: Sequence[Informer[Any]],
         reconcile: Callable[[str], Awaitable[None]],
         workers: int = 1,
+        source: str = "",
         everything: Callable[[], Iterable[str]] | None = None,
     ) -> None:
-        """everything: all keys there are, for a (re)start; the keys of the first informer's cache by default."""
+        """source: who tells the events, the loop's name by default.
+
+        everything: all keys there are, for a (re)start; the keys of the first informer's cache by default.
+        """
         self.name = name
         self.queue: workqueue.WorkQueue[str] = workqueue.WorkQueue()
         self.unseen = Unseen(deps.clock)
         self._clock = deps.clock
         self._client = deps.client
-        self._events = deps.events
+        # Each controller tells events under its own name, as people know them from upstream.
+        self._events = EventRecorder(deps.client, component=source or name, host="", clock=deps.clock)
         self._reads = tuple(reads)
         self._reconcile = reconcile
         self._workers = workers
@@ -133,7 +139,9 @@ class Loop:
             await informer.wait_synced()
         for key in list(self._everything()):
             self.queue.add(key)
-        await workqueue.work(self.queue, self._attend, workers=self._workers, name=self.name)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._events.run(), name=f"{self.name}-events")
+            await workqueue.work(self.queue, self._attend, workers=self._workers, name=self.name)
 
     def ready(self) -> str | None:
         """None once every cache this controller decides from is whole."""

@@ -140,7 +140,12 @@ class Controller:
         self._sets = deps.informers.get(scheme.REPLICA_SETS, ReplicaSet)
         self._pods = deps.informers.get(scheme.PODS, Pod)
         self.loop = reconcile.Loop(
-            "replicaset", deps=deps, reads=(self._sets, self._pods), reconcile=self._reconcile, workers=WORKERS
+            "replicaset",
+            deps=deps,
+            reads=(self._sets, self._pods),
+            reconcile=self._reconcile,
+            workers=WORKERS,
+            source="replicaset-controller",
         )
         self._by_owner = self._pods.add_index(pod_owner)
         self._by_deployment = self._sets.add_index(_set_owner)

@@ -63,7 +63,12 @@ class Controller:
         self._nodes = deps.informers.get(scheme.NODES, Node)
         self._pods = deps.informers.get(scheme.PODS, Pod)
         self.loop = reconcile.Loop(
-            "taint-eviction", deps=deps, reads=(self._pods, self._nodes), reconcile=self._reconcile, workers=8
+            "taint-eviction",
+            deps=deps,
+            reads=(self._pods, self._nodes),
+            reconcile=self._reconcile,
+            workers=8,
+            source="taint-eviction-controller",
         )
         self._seen: dict[tuple[str, str, str], datetime] = {}
         self._pods_on = self._pods.add_index(lambda pod: [pod.spec.node_name] if pod.spec.node_name else [])

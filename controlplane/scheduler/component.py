@@ -13,6 +13,7 @@ from controlplane.scheduler.queue import GATES, Event, SchedulingQueue, Waiting
 from controlplane.scheduler.snapshot import PodInfo, Snapshot
 from kube import scheme
 from kube.client.errors import ClientError
+from kube.client.events import EventRecorder
 from kube.runtime.component import Deps
 from kube.status import ApiError
 
@@ -31,7 +32,9 @@ class Scheduler:
     def __init__(self, deps: Deps, *, scheduler_name: str) -> None:
         self._clock = deps.clock
         self._scheduler_name = scheduler_name
-        self._binder = bind.Binder(deps.client, events=deps.events, clock=deps.clock)
+        # People know the scheduler's events by the name pods ask for it by.
+        self._events = EventRecorder(deps.client, component=scheduler_name, host="", clock=deps.clock)
+        self._binder = bind.Binder(deps.client, events=self._events, clock=deps.clock)
         self._metrics = Metrics(deps.registry)
         self._snapshot, self._queue = Snapshot(), SchedulingQueue()
         self._wake, self._writes = asyncio.Event(), asyncio.Semaphore(PARALLEL_BINDS)
@@ -47,6 +50,7 @@ class Scheduler:
         await self._nodes.wait_synced()
         await self._pods.wait_synced()
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._events.run(), name="scheduler-events")
             group.create_task(self._flush(), name="scheduler-flush")
             await self._decide(group)
 

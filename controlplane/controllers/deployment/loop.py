@@ -30,7 +30,14 @@ class Controller:
         self._sets = deps.informers.get(scheme.REPLICA_SETS, ReplicaSet)
         self._pods = deps.informers.get(scheme.PODS, Pod)
         reads = (self._deployments, self._sets, self._pods)
-        self.loop = reconcile.Loop("deployment", deps=deps, reads=reads, reconcile=self._reconcile, workers=WORKERS)
+        self.loop = reconcile.Loop(
+            "deployment",
+            deps=deps,
+            reads=reads,
+            reconcile=self._reconcile,
+            workers=WORKERS,
+            source="deployment-controller",
+        )
         self._by_owner = self._sets.add_index(_set_owner)
         self._pods_by_owner = self._pods.add_index(replicaset.pod_owner)
         self._in_namespace = self._deployments.add_index(lambda d: [d.metadata.namespace])
