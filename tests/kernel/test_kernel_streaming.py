@@ -15,6 +15,7 @@ from contract import throwaway_containerd
 from prometheus_client import CollectorRegistry
 
 from cni import netns
+from fakes import kubelet_server
 from kube import serve, types
 from kube.runtime.clock import SystemClock
 from kube.streams import remotecommand, spdy
@@ -23,7 +24,6 @@ from nodeagent.cri import labels
 from nodeagent.cri.v1 import cri_pb2 as cri
 from nodeagent.lab import images
 from nodeagent.server import access, app, locate, reading, streaming
-from tests.fakes import kubelet_server
 
 POD = msgspec.convert(
     {"metadata": {"name": "p", "namespace": "ns", "uid": "u1"}, "spec": {"containers": [{"name": "c"}]}}, types.Pod

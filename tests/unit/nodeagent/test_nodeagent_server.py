@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
+from fakes import kubelet_server
 from kube import pki, serve
 from kube.runtime.clock import SystemClock
 from kube.streams import duplex, remotecommand, spdy
 from kube.streams.errors import RefusedError
 from nodeagent import errors
 from nodeagent.server import access, app, locate, reading, streaming
-from tests.fakes import kubelet_server
 
 
 class Kubelet:

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from fakes.volume_api import FakeVolumeApi
+from fakes.volume_mounter import FakeMounter
 from kube import scheme, status, types
 from kube.runtime.clock import SystemClock
 from nodeagent.volumes import VolumeError, Volumes
-from tests.fakes.volume_api import FakeVolumeApi
-from tests.fakes.volume_mounter import FakeMounter
 
 
 class Node:
