@@ -57,8 +57,11 @@ class FakeRuntime:
         self.changed(container.labels.get("io.kubernetes.pod.uid", ""), container_id)
 
     def running(self, name: str) -> records.Container:
-        """The one container of a name that runs."""
-        return next(c for c in self.made.values() if c.name == name and c.state == "running")
+        """The one container of a name that runs; LookupError if there is none."""
+        for container in self.made.values():
+            if container.name == name and container.state == "running":
+                return container
+        raise LookupError(f"no container {name} runs")
 
     async def info(self) -> records.RuntimeInfo:
         self.called("Status")
@@ -167,7 +170,7 @@ class Containers:
     async def stop(self, container_id: str, *, grace: int) -> None:
         self._fake.called(f"StopContainer {grace}")
         if container_id in self._fake.made and self._fake.made[container_id].state == "running":
-            await asyncio.sleep(min(self._fake.stop_seconds, grace))
+            await asyncio.sleep(min(self._fake.stop_seconds, grace) / 20)  # a grace second passes in 50 ms
             self._fake.exit(container_id, 137 if grace < self._fake.stop_seconds else 143)
 
     async def remove(self, container_id: str) -> None:

@@ -1,0 +1,411 @@
+"""Workers and the pool over a fake runtime and a fake API server: whole lives of pods."""
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nodeagent_given import UID, container
+
+from kube import scheme, status, types
+from kube.client.events import EventRecorder
+from kube.client.informer import Informers
+from kube.runtime.clock import SystemClock
+from nodeagent import config, errors
+from nodeagent.cri import labels
+from nodeagent.images import keeper
+from nodeagent.pods import admit, files, kit, observe, pool
+from nodeagent.probes import Probes
+from nodeagent.resources import cgroups, tree
+from nodeagent.sources import api
+from nodeagent.status import write
+from nodeagent.volumes import Volumes
+from tests.fakes.apiserver import FakeApiServer
+from tests.fakes.runtime import FakeRuntime
+
+LAYOUT = cgroups.Layout(version=1, driver="cgroupfs", root="/t")
+
+
+class Facts:
+    """A node with a network."""
+
+    host_ips = ("192.168.77.11",)
+    memory_capacity = 1 << 30
+    allocatable = {"cpu": "2", "memory": "1Gi", "pods": "110"}
+    network_problem: str | None = None
+
+
+class Node:
+    """A kubelet's pods over fakes. Entering it starts everything; leaving it leaves the runtime as it is."""
+
+    def __init__(self, folder: Path, server: FakeApiServer, runtime: FakeRuntime) -> None:
+        self.folder, self.server, self.runtime = folder, server, runtime
+        (folder / "cgroup" / "memory").mkdir(parents=True, exist_ok=True)
+        self.facts = Facts()
+        self.clock = SystemClock()
+        client = server.client()
+        self.events = EventRecorder(client, component="kubelet", host="n1", clock=self.clock)
+        self.informers = Informers(client, clock=self.clock)
+        documents = {
+            "AgentConfiguration": [
+                {
+                    "kind": "AgentConfiguration",
+                    "nodeName": "n1",
+                    "rootDir": str(folder / "k"),
+                    "logDir": str(folder / "l"),
+                }
+            ],
+            "KubeletConfiguration": [
+                {"kind": "KubeletConfiguration", "crashLoopBackOff": {"maxContainerRestartPeriod": "300ms"}}
+            ],
+        }
+        settings = config.build(documents, source="test")
+        self.observer = observe.Observer(runtime, clock=self.clock, on_change=lambda uid: self.pool.wake(uid))
+        self.probes = Probes(exec=runtime.execs.run, clock=self.clock, on_result=lambda uid, *_: self.pool.wake(uid))
+        self.statuses = write.StatusWriter(client)
+        self.volumes = Volumes(root=settings.root, client=client, clock=self.clock)
+        self.kit = kit.Kit(
+            settings=settings,
+            runtime=runtime,
+            client=client,
+            events=self.events,
+            clock=self.clock,
+            volumes=self.volumes,
+            images=keeper.ImageKeeper(runtime.images, events=self.events, clock=self.clock),
+            files=files.PodFiles(settings.root, pod_logs=settings.pod_logs, container_logs=settings.container_logs),
+            cgroups=tree.Tree(LAYOUT, mount=folder / "cgroup"),
+            layout=LAYOUT,
+            facts=self.facts,
+            observer=self.observer,
+            statuses=self.statuses,
+            probes=self.probes,
+            services=list,
+        )
+        source = api.pods_of(self.informers, node_name="n1")
+        admission = admit.Node(name="n1", labels={}, allocatable=Facts.allocatable)
+        self.pool = pool.PodPool(self.kit, sources=[source], node=lambda: admission)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for part in (
+                self.informers,
+                self.events,
+                self.observer,
+                self.probes,
+                self.statuses,
+                self.volumes,
+                self.pool,
+            ):
+                group.create_task(part.run())
+
+    @contextlib.asynccontextmanager
+    async def alive(self) -> AsyncIterator["Node"]:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(self.run())
+            yield self
+            task.cancel()
+
+    def put(self, *containers: dict[str, Any], name: str = "web", uid: str = UID, **spec: Any) -> None:
+        metadata = {"name": name, "namespace": "default", "uid": uid, **spec.pop("metadata", {})}
+        body = {"nodeName": "n1", "terminationGracePeriodSeconds": 1, "containers": list(containers) or [sleeping()]}
+        self.server.put(scheme.PODS, {"metadata": metadata, "spec": {**body, **spec}})
+
+    def delete(self, name: str = "web", *, grace: int = 1) -> None:
+        pod = self.server.find(scheme.PODS, name, namespace="default")
+        assert pod is not None
+        marks = {"deletionTimestamp": "2026-11-23T15:00:00Z", "deletionGracePeriodSeconds": grace}
+        self.server.put(scheme.PODS, {**pod, "metadata": {**pod["metadata"], **marks}})
+
+    def status(self, name: str = "web") -> dict[str, Any]:
+        pod = self.server.find(scheme.PODS, name, namespace="default") or {}
+        found: dict[str, Any] = pod.get("status", {})
+        return found
+
+    def ready(self, name: str = "web") -> bool:
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in self.status(name).get("conditions", []))
+
+    def waiting(self, name: str = "web") -> str:
+        entries = self.status(name).get("containerStatuses", [])
+        return str(entries[0]["state"].get("waiting", {}).get("reason", "")) if entries else ""
+
+    def reasons(self) -> list[str]:
+        return [e["reason"] for e in self.server.all(scheme.EVENTS)]
+
+
+def sleeping(name: str = "main", **fields: Any) -> dict[str, Any]:
+    return container(name, command=["sleep", "1000"], **fields)
+
+
+def exiting(code: int, name: str = "main", **fields: Any) -> dict[str, Any]:
+    return container(name, command=["sh", "-c", f"exit {code}"], **fields)
+
+
+async def eventually(true: Callable[[], Any], *, seconds: float = 8.0) -> None:
+    """Waits until `true()` holds; what cannot be looked up yet does not hold."""
+    async with asyncio.timeout(seconds):
+        while True:
+            with contextlib.suppress(LookupError):
+                if true():
+                    return
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def server() -> FakeApiServer:
+    return FakeApiServer()
+
+
+@pytest.fixture
+async def node(tmp_path: Path, server: FakeApiServer) -> AsyncIterator[Node]:
+    async with Node(tmp_path, server, FakeRuntime(now=time.time_ns)).alive() as found:
+        yield found
+
+
+async def test_a_pod_becomes_ready_and_leaves_nothing_when_it_is_deleted(node: Node) -> None:
+    node.put()
+    await eventually(node.ready)
+    assert node.status()["podIP"] == "10.0.0.1" and node.status()["phase"] == "Running"
+    assert node.kit.cgroups.pods() == {UID} and (node.folder / "k" / "pods" / UID / "etc-hosts").exists()
+    node.delete()
+    await eventually(lambda: node.server.find(scheme.PODS, "web", namespace="default") is None)
+    await eventually(lambda: not node.pool.workers)
+    assert node.runtime.boxes == {} and node.runtime.made == {} and node.kit.cgroups.pods() == set()
+    assert not (node.folder / "k" / "pods" / UID).exists() and not list((node.folder / "l").rglob("*.log"))
+    assert {"Pulled", "Created", "Started", "Killing"} <= set(node.reasons())
+
+
+async def test_the_object_is_deleted_last_and_only_that_very_one(node: Node) -> None:
+    node.put()
+    await eventually(node.ready)
+    node.delete()
+    await eventually(lambda: node.server.find(scheme.PODS, "web", namespace="default") is None)
+    requests = [r for r in node.server.requests if "/pods/web" in r.path and r.method in ("PATCH", "DELETE")]
+    assert requests[-1].method == "DELETE" and requests[-2].method == "PATCH"
+    assert requests[-1].body["gracePeriodSeconds"] == 0 and requests[-1].body["preconditions"] == {"uid": UID}
+    last = requests[-2].body["status"]["containerStatuses"][0]["state"]
+    assert last["terminated"]["exitCode"] == 143
+    assert node.runtime.calls[-2:] != [] and "RemovePodSandbox" in node.runtime.calls
+
+
+async def test_a_crashing_container_is_restarted_with_back_off(node: Node) -> None:
+    node.put(exiting(3))
+    await eventually(lambda: node.waiting() == "CrashLoopBackOff")
+    await eventually(lambda: node.status()["containerStatuses"][0]["restartCount"] >= 3)
+    entry = node.status()["containerStatuses"][0]
+    ended = entry["lastState"].get("terminated") or entry["state"]["terminated"]
+    assert ended["exitCode"] == 3 and node.status()["phase"] == "Running"
+    assert "BackOff" in node.reasons()
+    assert len([c for c in node.runtime.made.values() if c.state == "exited"]) <= 2
+
+
+async def test_a_pod_that_never_restarts_ends_and_gives_back_its_sandbox(node: Node) -> None:
+    node.put(exiting(0), restartPolicy="Never")
+    await eventually(lambda: node.status().get("phase") == "Succeeded")
+    await eventually(lambda: not any(b.ready for b in node.runtime.boxes.values()))
+    assert len(node.runtime.made) == 1, "its container stays for its logs"
+    node.delete()
+    await eventually(lambda: not node.pool.workers)
+    assert node.runtime.boxes == {} and node.runtime.made == {}
+
+
+async def test_init_containers_run_before_the_others(node: Node) -> None:
+    node.put(sleeping(), initContainers=[exiting(0, "i"), exiting(0, "j")])
+    await eventually(node.ready)
+    order = [c.name for c in sorted(node.runtime.made.values(), key=lambda c: c.created_at)]
+    assert order == ["i", "j", "main"]
+
+
+async def test_a_missing_image_is_told_and_backed_off(node: Node) -> None:
+    node.put(container(image="nodeagent.local/absent:1"))
+    await eventually(lambda: node.waiting() == "ErrImagePull")
+    await eventually(lambda: node.waiting() == "ImagePullBackOff")
+    assert node.runtime.calls.count("PullImage nodeagent.local/absent:1") == 1
+    assert {"Pulling", "Failed", "BackOff"} <= set(node.reasons())
+
+
+async def test_a_missing_config_map_is_a_config_error_until_it_is_there(node: Node) -> None:
+    reference = {"configMapKeyRef": {"name": "absent", "key": "a"}}
+    node.put(sleeping(env=[{"name": "A", "valueFrom": reference}]))
+    await eventually(lambda: node.waiting() == "CreateContainerConfigError")
+    message = node.status()["containerStatuses"][0]["state"]["waiting"]["message"]
+    assert message == 'configmap "absent" not found'
+
+
+async def test_a_command_that_is_not_there_is_a_run_error(node: Node) -> None:
+    node.put(container(command=["/nonesuch"]))
+    await eventually(lambda: node.waiting() == "RunContainerError")
+    assert "nonesuch" in node.status()["containerStatuses"][0]["state"]["waiting"]["message"]
+
+
+async def test_a_liveness_failure_restarts_the_container(node: Node) -> None:
+    node.put(sleeping(livenessProbe={"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1}))
+    await eventually(lambda: node.status().get("containerStatuses", [{}])[0].get("restartCount", 0) >= 1)
+    assert node.runtime.calls.count("RunPodSandbox") == 1
+
+
+async def test_a_restarted_agent_restarts_no_container(tmp_path: Path, server: FakeApiServer) -> None:
+    runtime = FakeRuntime(now=time.time_ns)
+    async with Node(tmp_path, server, runtime).alive() as first:
+        first.put()
+        await eventually(first.ready)
+        before = first.status()
+    runtime.calls.clear()
+    async with Node(tmp_path, server, runtime).alive() as second:
+        await eventually(lambda: second.pool.workers[0].seen.running)
+        await asyncio.sleep(0.2)
+        assert second.status()["containerStatuses"] == before["containerStatuses"]
+    assert not {"RunPodSandbox", "StartContainer", "CreateContainer"} & set(runtime.calls)
+
+
+async def test_pods_of_nobody_are_ended_after_all_sources_have_spoken(tmp_path: Path, server: FakeApiServer) -> None:
+    runtime = FakeRuntime(now=time.time_ns)
+    async with Node(tmp_path, server, runtime).alive() as first:
+        first.put()
+        await eventually(first.ready)
+    server.remove(scheme.PODS, "web", namespace="default")
+    server.reachable = False
+    async with Node(tmp_path, server, runtime).alive() as second:
+        await asyncio.sleep(0.3)
+        assert runtime.running("main"), "nothing is ended while the API has not spoken"
+        server.reachable = True
+        await eventually(lambda: not runtime.boxes, seconds=15)
+        assert second.kit.cgroups.pods() == set()
+
+
+async def test_a_pod_whose_object_is_forced_away_is_cleaned_up(node: Node) -> None:
+    node.put()
+    await eventually(node.ready)
+    node.server.remove(scheme.PODS, "web", namespace="default")
+    await eventually(lambda: not node.pool.workers and not node.runtime.boxes)
+
+
+async def test_a_shorter_grace_interrupts_a_longer_one(node: Node) -> None:
+    node.runtime.stop_seconds = 300
+    node.put(terminationGracePeriodSeconds=300)
+    await eventually(node.ready)
+    node.delete(grace=300)
+    await eventually(lambda: "StopContainer 300" in node.runtime.calls)
+    node.delete(grace=0)
+    await eventually(lambda: not node.pool.workers)
+    assert "StopContainer 2" in node.runtime.calls
+
+
+async def test_a_deletion_interrupts_what_is_under_way(node: Node) -> None:
+    hook = {"postStart": {"sleep": {"seconds": 100}}}
+    node.put(sleeping(lifecycle=hook))
+    await eventually(lambda: "StartContainer" in node.runtime.calls)
+    node.delete()
+    await eventually(lambda: not node.pool.workers)
+
+
+async def test_a_container_is_not_running_before_its_post_start_hook_is_done(node: Node) -> None:
+    node.put(sleeping(lifecycle={"postStart": {"sleep": {"seconds": 1}}}))
+    await eventually(lambda: "StartContainer" in node.runtime.calls)
+    await asyncio.sleep(0.3)
+    assert node.waiting() == "ContainerCreating" and not node.ready()
+    await eventually(node.ready)
+
+
+async def test_a_failed_post_start_hook_kills_the_container(node: Node) -> None:
+    node.put(sleeping(lifecycle={"postStart": {"exec": {"command": ["false"]}}}))
+    await eventually(lambda: "FailedPostStartHook" in node.reasons())
+    await eventually(lambda: node.waiting() in ("PostStartHookError", "CrashLoopBackOff"))
+
+
+async def test_pre_stop_runs_before_the_container_is_stopped(node: Node) -> None:
+    node.put(sleeping(lifecycle={"preStop": {"exec": {"command": ["bye"]}}}))
+    await eventually(node.ready)
+    node.delete()
+    await eventually(lambda: not node.pool.workers)
+    calls = node.runtime.calls
+    assert calls.index("ExecSync bye") < calls.index("StopContainer 2")
+
+
+async def test_sidecars_stop_after_the_main_containers_in_reverse_order(node: Node) -> None:
+    sides = [sleeping("one", restartPolicy="Always"), sleeping("two", restartPolicy="Always")]
+    node.put(sleeping(), initContainers=sides)
+    await eventually(node.ready)
+    order: list[str] = []
+    ended = node.runtime.exit
+    node.runtime.exit = lambda id_, code, **more: (order.append(node.runtime.made[id_].name), ended(id_, code, **more))  # type: ignore[assignment,func-returns-value]
+    node.delete()
+    await eventually(lambda: not node.pool.workers)
+    assert order == ["main", "two", "one"]
+
+
+async def test_a_runtime_outage_fails_no_pod(node: Node) -> None:
+    node.put()
+    await eventually(node.ready)
+    for _ in range(2):
+        node.runtime.fail["ListPodSandbox"] = errors.RuntimeUnavailable("ListPodSandbox", "connection refused")
+        node.pool.wake(UID)
+        await asyncio.sleep(0.2)
+    assert node.status()["phase"] == "Running" and node.ready()
+
+
+async def test_a_sandbox_that_died_is_replaced(node: Node) -> None:
+    node.put()
+    await eventually(node.ready)
+    (box,) = node.runtime.boxes.values()
+    node.runtime.boxes[box.id] = dataclasses.replace(box, ready=False, ips=())
+    node.runtime.exit(node.runtime.running("main").id, 137)
+    await eventually(lambda: any(b.attempt == 1 and b.ready for b in node.runtime.boxes.values()))
+    await eventually(lambda: node.ready() and node.status()["containerStatuses"][0]["restartCount"] == 1)
+    assert "SandboxChanged" in node.reasons()
+
+
+async def test_a_sandbox_that_cannot_be_made_is_told_and_tried_again(node: Node) -> None:
+    node.runtime.fail["RunPodSandbox"] = errors.RuntimeFault("RunPodSandbox", "cni: no addresses left")
+    node.put()
+    await eventually(lambda: "FailedCreatePodSandBox" in node.reasons())
+    await eventually(node.ready)
+
+
+async def test_a_pod_waits_for_the_network_and_starts_when_it_comes(tmp_path: Path, server: FakeApiServer) -> None:
+    node = Node(tmp_path, server, FakeRuntime(now=time.time_ns))
+    node.facts.network_problem = "cni plugin not initialized"
+    async with node.alive():
+        node.put()
+        await eventually(lambda: "NetworkNotReady" in node.reasons())
+        assert node.runtime.boxes == {}
+        node.facts.network_problem = None
+        node.pool.network_ready()
+        await eventually(node.ready)
+
+
+async def test_a_pod_that_does_not_fit_fails_without_a_container(node: Node) -> None:
+    node.put(sleeping(resources={"requests": {"cpu": "20"}}))
+    await eventually(lambda: node.status().get("phase") == "Failed")
+    assert node.status()["reason"] == "OutOfcpu" and node.runtime.boxes == {}
+
+
+async def test_a_new_pod_of_the_same_name_is_another_pod(node: Node) -> None:
+    node.put()
+    await eventually(node.ready)
+    node.server.remove(scheme.PODS, "web", namespace="default")
+    node.put(uid="99999999-2222-3333-4444-555555555555")
+    await eventually(lambda: node.ready() and len(node.pool.workers) == 1)
+    assert {b.uid for b in node.runtime.boxes.values()} == {"99999999-2222-3333-4444-555555555555"}
+
+
+async def test_the_api_being_away_stops_no_restart(node: Node) -> None:
+    node.put()
+    await eventually(node.ready)
+    node.server.reachable = False
+    node.server.disconnect()
+    node.runtime.exit(node.runtime.running("main").id, 1)
+    await eventually(lambda: node.runtime.running("main").annotations[labels.RESTART_COUNT] == "1")
+    node.server.reachable = True
+    await eventually(lambda: node.status()["containerStatuses"][0]["restartCount"] == 1, seconds=15)
+
+
+async def test_a_status_refused_for_a_moment_is_written_later(node: Node) -> None:
+    await asyncio.sleep(0.1)
+    node.put()
+    node.server.refuse(status.unavailable("busy"))
+    await eventually(node.ready)
+    assert isinstance(node.pool.workers[0].pod, types.Pod)
