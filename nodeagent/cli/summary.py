@@ -10,7 +10,7 @@ from typing import Any
 from nodeagent.cli import tables
 from nodeagent.lab import phases
 
-TRY = ("get pods -A -o wide", "describe service web", "exec deploy/web -- hostname")
+TRY = ("get pods -A -o wide", "logs -l app=web", "exec deploy/web -- hostname")
 Objects = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
@@ -30,10 +30,7 @@ def text(
     parts += [_services(objects["services"], moment), ""]
     total = sum(phase.seconds for phase in report.done)
     parts += [f"Up in {total:.1f} s. kubeconfig: {kubeconfig}", "Try:"]
-    parts += [
-        f"  ./dev kubectl {words}"
-        for words in ("get pods -A -o wide", "logs -l app=web", "exec deploy/web -- hostname")
-    ]
+    parts += [f"  ./dev kubectl {words}" for words in TRY]
     if detached:
         parts.append("  ./dev down")
     return "\n".join(parts)

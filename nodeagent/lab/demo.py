@@ -14,7 +14,7 @@ CLIENT = "client"
 REPLICAS = 2
 LABELS = {"app": NAME}
 # Each replica answers with its own name, so that the replies tell which one was reached.
-SERVE = "mkdir -p /www && hostname > /www/index.html && exec httpd -f -p 8080 -h /www"
+SERVE = "mkdir -p /www && hostname > /www/index.html && exec httpd -f -vv -p 8080 -h /www"
 # A name or an address is asked again while rules and records are on their way; each try is bounded.
 ASK = """
 ask() {
