@@ -8,6 +8,7 @@ from controlplane.apiserver.reply import Answer, Receive, Reply
 from controlplane.apiserver.request import Request
 from controlplane.apiserver.verbs import binding, connecting, deleting, reading, scaling, tokens, watching, writing
 from kube import status
+from kube.scheme import ENDPOINTS
 
 # There are none: kubectl asks before it says that a kind is unknown.
 DEFINITIONS = ("apiextensions.k8s.io", "customresourcedefinitions")
@@ -61,6 +62,7 @@ SUBRESOURCES: dict[str, tuple[Handler, tuple[str, ...]]] = {
     "scale": (scaling.scale, ("get", "update", "patch")),
     "token": (tokens.request_token, ("create",)),
 }
+DEPRECATED = {ENDPOINTS: "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
 
 
 async def dispatch(context: Context, request: Request, receive: Receive) -> Answer:
@@ -71,6 +73,8 @@ async def dispatch(context: Context, request: Request, receive: Receive) -> Answ
     if target.resource is None or not target.known:
         raise status.not_served()
     resource = target.resource
+    if (warning := DEPRECATED.get(resource)) is not None:
+        request.warnings.append(warning)
     if target.subresource:
         return await _below(context, request, receive)
     if resource.virtual:

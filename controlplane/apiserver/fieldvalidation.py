@@ -46,6 +46,13 @@ def apply(request: Request, obj: Object, *, raw: bytes | None) -> None:
     request.warnings.extend(problems)
 
 
+def apply_to(obj: Object, *, api_version: str, kind: str) -> None:
+    """Check and prune a body whose type follows from the URL; what it says of its own type is checked elsewhere."""
+    report = _report_as(api_version, kind, obj, strict=False)
+    if report.fault:
+        raise status.bad_request(report.message(strict=False))
+
+
 def apply_patched(request: Request, obj: Object, document: Any) -> None:
     """Check and prune what a patch made of an object; faults are the patch's."""
     mode = mode_of(request)
@@ -67,7 +74,11 @@ def merge_rules(resource: Resource) -> kube.patch.MergeRules:
 
 
 def _report(obj: Object, *, strict: bool) -> schema.Report:
+    return _report_as(obj["apiVersion"], obj["kind"], obj, strict=strict)
+
+
+def _report_as(api_version: str, kind: str, obj: Object, *, strict: bool) -> schema.Report:
     try:
-        return schema.check(obj["apiVersion"], obj["kind"], obj, strict=strict, prune=True)
+        return schema.check(api_version, kind, obj, strict=strict, prune=True)
     except schema.UnknownKind:
-        return schema.Report(obj["kind"], obj["apiVersion"].rpartition("/")[2])
+        return schema.Report(kind, api_version.rpartition("/")[2])

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from controlplane import errors
-from controlplane.apiserver import reply
+from controlplane.apiserver import impersonation, reply
 from controlplane.apiserver.authn import Authenticator
 from controlplane.apiserver.authz import Authorizer
 from controlplane.apiserver.body import ClientGone
@@ -79,6 +79,7 @@ class FrontDoor:
 
     async def _serve(self, request: Request, receive: Receive, send: "_Sending", headers: Headers) -> None:
         request.user = self._authenticator.identify(request.scope)
+        request.user = impersonation.user_of(request, self._authorizer)
         self._authorizer.check(request)
         if request.long_running:
             with self._measure.long_running(request):
@@ -146,6 +147,8 @@ def as_api_error(error: Exception) -> status.ApiError:
         return error
     if isinstance(error, errors.StoreError):
         return status.unavailable(str(error), retry_after=1)
+    if isinstance(error, RecursionError):
+        return status.bad_request("the object is nested too deeply")
     if isinstance(error, TimeoutError):
         return status.timeout("request did not complete within the allotted timeout")
     return status.internal(f"{type(error).__name__}: {error}")

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
 import kube.scheme
 from kube import status
@@ -117,7 +117,7 @@ def _true(text: str | None) -> bool:
 @functools.lru_cache(maxsize=4096)
 def parse_path(path: str) -> Target:
     """What a path names: `/api/v1/namespaces/default/pods/web/log`, `/apis/apps/v1/deployments`, or no resource."""
-    parts = [unquote(part) for part in path.strip("/").split("/")]
+    parts = path.strip("/").split("/")  # the server has decoded the path already
     if parts[0] == "api" and len(parts) > 2:
         group, version, rest = "", parts[1], parts[2:]
     elif parts[0] == "apis" and len(parts) > 3:

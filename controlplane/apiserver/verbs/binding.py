@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from controlplane.apiserver import body, rendering, reply
+from controlplane.apiserver import body, fieldvalidation, rendering, reply
 from controlplane.apiserver.context import Context
 from controlplane.apiserver.metadata import stamp
 from controlplane.apiserver.reply import Receive, Reply
@@ -19,6 +19,7 @@ Object = dict[str, Any]
 
 async def _document(request: Request, receive: Receive, kind: str, versions: tuple[str, ...]) -> Object:
     obj = body.decode(await body.read(request, receive), media=body.media_type(request))
+    fieldvalidation.apply_to(obj, api_version=versions[0], kind=kind)
     if obj.setdefault("kind", kind) != kind or obj.setdefault("apiVersion", versions[0]) not in versions:
         raise status.bad_request(f"want {versions[0]} {kind}, found {obj['apiVersion']} {obj['kind']}")
     name = (obj.get("metadata") or {}).get("name") or request.target.name

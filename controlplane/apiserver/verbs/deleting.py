@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from controlplane.apiserver import body, convert, deleting, rendering, selecting
+from controlplane.apiserver import body, convert, deleting, fieldvalidation, rendering, selecting
 from controlplane.apiserver.context import Context
 from controlplane.apiserver.objects import Caller, Deleted
 from controlplane.apiserver.reply import Receive, Reply, of_object
@@ -24,6 +24,7 @@ async def read_options(request: Request, receive: Receive) -> Object:
     options: Object = body.decode(data, media=body.media_type(request)) if data.strip() else {}
     if options.get("kind", "DeleteOptions") != "DeleteOptions":
         raise status.bad_request(f"the body of a deletion must be DeleteOptions, found {options['kind']!r}")
+    fieldvalidation.apply_to(options, api_version="v1", kind="DeleteOptions")
     if (grace := request.query.get("gracePeriodSeconds")) is not None and "gracePeriodSeconds" not in options:
         options["gracePeriodSeconds"] = -1 if grace == "-1" else request.number("gracePeriodSeconds")
     if policy := request.query.get("propagationPolicy"):

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 import kube.labels
-from controlplane.apiserver import body, metadata, reply
+from controlplane.apiserver import body, fieldvalidation, metadata, reply
 from controlplane.apiserver.context import Context
 from controlplane.apiserver.reply import Receive, Reply
 from controlplane.apiserver.request import Request
@@ -31,6 +31,7 @@ async def scale(context: Context, request: Request, receive: Receive) -> Reply:
 
     def change(entry: Entry) -> Object:
         wish = obj if request.verb == "update" else patch.apply(scale_of(entry.decode()))
+        fieldvalidation.apply_to(wish, api_version=API_VERSION, kind=KIND)
         return _rescaled(request, entry, wish)
 
     entry = await context.objects.update(

@@ -300,3 +300,21 @@ async def test_reviews_answer_what_the_door_would(api: Harness) -> None:
     _, me = await api.ask("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", {}, user=ACCOUNT)
     assert me["status"]["userInfo"]["username"] == ACCOUNT.name
     assert (await api.ask("POST", path + "selfsubjectaccessreviews", {"spec": {}}))[0] == 422
+
+
+async def test_an_administrator_may_act_as_somebody_else_and_others_may_not(api: Harness) -> None:
+    headers = {"impersonate-user": "system:serviceaccount:default:web"}
+    path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+    _, me = await api.ask("POST", path, {}, headers=headers)
+    found = me["status"]["userInfo"]
+    assert found["username"] == "system:serviceaccount:default:web"
+    assert found["groups"] == ["system:serviceaccounts", "system:serviceaccounts:default", AUTHENTICATED]
+    assert (await api.ask("GET", PODS, headers=headers))[0] == 403
+    code, told = await api.ask("GET", PODS, user=ACCOUNT, headers={"impersonate-user": "admin"})
+    assert (code, told["message"]) == (
+        403,
+        'users "admin" is forbidden: User "system:serviceaccount:default:web" cannot impersonate resource "users" '
+        'in API group "" at the cluster scope',
+    )
+    code, told = await api.ask("GET", PODS, user=ACCOUNT, headers={"impersonate-group": "system:masters"})
+    assert (code, told["reason"]) == (400, "BadRequest")

@@ -342,3 +342,38 @@ async def test_every_answer_has_an_audit_id(api: Harness) -> None:
     second = await api.raw("GET", "/nothing", headers=JSON)
     assert len(first.headers["audit-id"]) == 36
     assert first.headers["audit-id"] != second.headers["audit-id"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("DELETE", f"{MAPS}/a", {"preconditions": 5}),
+        ("DELETE", f"{MAPS}/a", {"gracePeriodSeconds": "soon"}),
+        ("POST", f"{PODS}/p/binding", {"target": 5}),
+        ("POST", f"{PODS}/p/eviction", {"deleteOptions": []}),
+        ("PUT", "/apis/apps/v1/namespaces/default/deployments/d/scale",
+         {"apiVersion": "autoscaling/v1", "kind": "Scale", "spec": 5}),
+        ("PUT", "/api/v1/namespaces/default/finalize", {"metadata": {"name": "default"}, "spec": []}),
+        ("POST", MAPS, {"metadata": {"name": 5}}),
+        ("POST", MAPS, {"metadata": 5}),
+    ],
+)  # fmt: skip
+async def test_wrong_types_anywhere_are_a_bad_request(api: Harness, method: str, path: str, body: Any) -> None:
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "one:1"}]}}
+    spec = {"selector": {"matchLabels": {"a": "b"}}, "template": template}
+    await api.ask("POST", "/apis/apps/v1/namespaces/default/deployments", {"metadata": {"name": "d"}, "spec": spec})
+    code, told = await api.ask(method, path, body)
+    assert (code, told["reason"]) == (400, "BadRequest")
+
+
+async def test_an_object_nested_too_deeply_is_a_bad_request(api: Harness) -> None:
+    data = b'{"metadata":{"name":"a"},"data":' + b'{"x":' * 1000 + b"1" + b"}" * 1001
+    assert (await api.raw("POST", MAPS, data)).status == 400
+    assert (await api.raw("POST", MAPS, b"[" * 100_000)).status == 400
+
+
+async def test_endpoints_are_answered_with_a_warning(api: Harness) -> None:
+    answer = await api.raw("GET", "/api/v1/endpoints")
+    assert answer.headers["warning"].endswith(
+        'v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"'
+    )
