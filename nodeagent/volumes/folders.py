@@ -90,13 +90,10 @@ class Folders:
         except FileNotFoundError:
             return set()
 
-    def _is_mounted(self, path: Path) -> bool:
-        return path in self._mounter.under(path)
-
     def _empty(self, path: Path, source: types.EmptyDirVolumeSource, group: int | None) -> None:
         if source.medium not in ("", "Memory"):
             raise VolumeError(f"emptyDir medium {source.medium} is not supported")
-        if source.medium == "Memory" and not self._is_mounted(path):
+        if source.medium == "Memory" and not self._mounter.is_mounted(path):
             size = quantity.parse(source.size_limit).value() if source.size_limit else None
             self._mounter.tmpfs(path, mode=_UNFINISHED, size=size)
         if path.stat().st_mode & 0o7777 != _UNFINISHED:
@@ -106,7 +103,7 @@ class Folders:
         path.chmod(0o777 if group is None else 0o2777)
 
     def _generated(self, path: Path, files: Files, now: datetime, group: int | None, *, in_memory: bool) -> None:
-        if in_memory and not self._is_mounted(path):
+        if in_memory and not self._mounter.is_mounted(path):
             self._mounter.tmpfs(path, mode=0o755)
         path.chmod(0o755 if group is None else 0o2775)
         if group is not None:

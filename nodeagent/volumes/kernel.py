@@ -27,6 +27,9 @@ class Mounter(Protocol):
     def unmount(self, path: Path) -> None:
         """Remove the topmost mount at the path, also while it is in use. No mount there is no error."""
 
+    def is_mounted(self, path: Path) -> bool:
+        """Tell whether a file system of its own begins at the folder."""
+
     def under(self, path: Path) -> list[Path]:
         """List the mount points at and below a path, the deepest and latest first."""
 
@@ -53,6 +56,10 @@ class KernelMounter:
             code = ctypes.get_errno()
             if code not in (22, 2):  # EINVAL: not a mount point; ENOENT: not even a path
                 raise OSError(code, os.strerror(code), str(path))
+
+    def is_mounted(self, path: Path) -> bool:
+        """Tell whether a file system of its own begins at the folder, without reading the long list of all mounts."""
+        return os.path.ismount(path)
 
     def under(self, path: Path) -> list[Path]:
         """List the mount points at and below a path."""

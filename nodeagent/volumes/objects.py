@@ -25,6 +25,8 @@ from nodeagent.volumes.payload import ObjectKey
 
 log = logging.getLogger(__name__)
 
+_SETTLE = 0.3
+"""Seconds before a watch is opened: a pod that starts has more urgent needs, and the watch misses nothing."""
 _RESOURCES = {"configmap": scheme.CONFIG_MAPS, "secret": scheme.SECRETS}
 
 
@@ -48,6 +50,8 @@ class _Entry:
     users: set[str]
     lock: asyncio.Lock
     content: Content | None = None
+    version: str = ""
+    """Where a watch goes on from; empty before the object was seen."""
     task: asyncio.Task[None] | None = None
 
 
@@ -82,7 +86,7 @@ class Objects:
         entry.users.add(user)
         async with entry.lock:
             if entry.content is None:  # not read yet, or did not exist then
-                entry.content = await self.read(key)
+                entry.content, entry.version = await self._fetch(key)
         self._follow(entry)
         return entry.content
 
@@ -91,12 +95,15 @@ class Objects:
         entry = self._entries.get(key)
         if entry is not None and entry.content is not None:
             return entry.content
+        return (await self._fetch(key))[0]
+
+    async def _fetch(self, key: ObjectKey) -> tuple[Content | None, str]:
         try:
             obj = await self._client.get(_RESOURCES[key.kind], key.name, namespace=key.namespace)
-            return decode(key.kind, obj)
+            return decode(key.kind, obj), obj["metadata"].get("resourceVersion", "")
         except status.ApiError as e:
             if status.is_not_found(e):
-                return None
+                return None, ""
             raise VolumeError(f"cannot read {key.kind} {key.namespace}/{key.name}: {e}") from e
         except (errors.ClientError, ValueError) as e:
             raise VolumeError(f"cannot read {key.kind} {key.namespace}/{key.name}: {e}") from e
@@ -122,28 +129,31 @@ class Objects:
 
     async def _watch(self, entry: _Entry) -> None:
         delays = backoff.Backoff(1.0, 60.0, jitter=0.2)
+        pause = _SETTLE
         while True:
+            await self._clock.sleep(pause)
+            pause = _SETTLE
             try:
                 if await self._watch_once(entry):
                     return
                 delays.reset(entry.key)
-            except status.ApiError as e:
-                if status.is_gone(e):
-                    continue
-                log.info("watch of %s %s/%s: %s; trying again", entry.key.kind, entry.key.namespace, entry.key.name, e)
-            except (errors.ClientError, ValueError) as e:
-                log.info("watch of %s %s/%s: %s; trying again", entry.key.kind, entry.key.namespace, entry.key.name, e)
-            await self._clock.sleep(delays.next(entry.key))
+            except (status.ApiError, errors.ClientError, ValueError) as e:
+                if isinstance(e, status.ApiError):
+                    entry.version = ""
+                if not status.is_gone(e):
+                    key, pause = entry.key, delays.next(entry.key)
+                    log.info("watch of %s %s/%s: %s; again in %.0f s", key.kind, key.namespace, key.name, e, pause)
 
     async def _watch_once(self, entry: _Entry) -> bool:
-        """List, then watch until the server ends it. True: the object is immutable, nothing is left to watch."""
+        """Watch from the last known state until the server ends it. True: the object is immutable, nothing is left."""
         resource, selector = _RESOURCES[entry.key.kind], f"metadata.name={entry.key.name}"
-        listed = await self._client.list(resource, namespace=entry.key.namespace, field_selector=selector)
-        items = listed.get("items") or []
-        self._set(entry, decode(entry.key.kind, items[0]) if items else None)
-        version = listed["metadata"]["resourceVersion"]
+        if not entry.version:
+            listed = await self._client.list(resource, namespace=entry.key.namespace, field_selector=selector)
+            items = listed.get("items") or []
+            self._set(entry, decode(entry.key.kind, items[0]) if items else None)
+            entry.version = listed["metadata"]["resourceVersion"]
         batches = self._client.watch_batches(
-            resource, namespace=entry.key.namespace, field_selector=selector, resource_version=version
+            resource, namespace=entry.key.namespace, field_selector=selector, resource_version=entry.version
         )
         async with contextlib.aclosing(batches):
             if entry.content is not None and entry.content.immutable:
@@ -156,10 +166,12 @@ class Objects:
     def _take(self, entry: _Entry, batch: Iterable[watch.WatchEvent]) -> bool:
         """Follow some events. True: the object has become immutable."""
         for event in batch:
+            obj = msgspec.json.decode(event.raw)
             if event.type == "DELETED":
                 self._set(entry, None)
             elif event.type in ("ADDED", "MODIFIED"):
-                self._set(entry, decode(entry.key.kind, msgspec.json.decode(event.raw)))
+                self._set(entry, decode(entry.key.kind, obj))
+            entry.version = obj["metadata"]["resourceVersion"]
         return entry.content is not None and entry.content.immutable
 
     def _set(self, entry: _Entry, content: Content | None) -> None:

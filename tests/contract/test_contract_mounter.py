@@ -29,7 +29,9 @@ def a_folder(parent: Path, name: str = "a") -> Path:
 
 def test_a_memory_file_system_is_empty_has_its_mode_and_is_listed(mounter: Mounter, tmp_path: Path) -> None:
     path = a_folder(tmp_path, "with space")
+    assert not mounter.is_mounted(path)
     mounter.tmpfs(path, mode=0o711, size=1 << 20)
+    assert mounter.is_mounted(path)
     assert list(path.iterdir()) == []
     assert path.stat().st_mode & 0o7777 == 0o711
     assert mounter.under(path) == [path]

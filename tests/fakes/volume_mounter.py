@@ -37,5 +37,8 @@ class FakeMounter:
                 del self.mounted[number]
                 return
 
+    def is_mounted(self, path: Path) -> bool:
+        return path in self.mounted
+
     def under(self, path: Path) -> list[Path]:
         return [point for point in reversed(self.mounted) if point == path or path in point.parents]
