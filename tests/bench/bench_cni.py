@@ -55,7 +55,8 @@ async def measure(folder: Path, pods: int) -> None:
     server.close()
     floor = statistics.median(rows["bare python"])
     for name, values in rows.items():
-        print(f"{name:12} {statistics.median(values):7.1f} ms  {statistics.median(values) / floor:5.2f}x of a bare process")
+        median = statistics.median(values)
+        print(f"{name:12} {median:7.1f} ms  {median / floor:5.2f}x of a bare process")
 
 
 def main() -> None:
