@@ -16,7 +16,7 @@ from kube import types
 from kube.client.rest import Client
 from kube.runtime import clock as clocks
 from nodeagent.pods import downward, environment
-from nodeagent.volumes import folders, kernel, model, objects, payload, subpath, tokens
+from nodeagent.volumes import folders, kernel, model, objects, payload, subpath, threads, tokens
 from nodeagent.volumes.model import Mount, Propagation, VolumeError
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Volumes:
             self._objects.release(pod_uid)
             self._tokens.forget(pod_uid)
             try:
-                await asyncio.to_thread(self._folders.remove, pod_uid)
+                await threads.run(self._folders.remove, pod_uid)
             except OSError as e:
                 raise VolumeError(f"cannot remove the volumes of pod {pod_uid}: {e}", reason="FailedUnMount") from e
 
@@ -156,7 +156,7 @@ class Volumes:
         try:
             files = await self._files(pod, volume) if payload.is_generated(volume) else None
             now = self._clock.now()
-            return await asyncio.to_thread(self._folders.prepare, pod, volume, files=files, now=now)
+            return await threads.run(self._folders.prepare, pod, volume, files=files, now=now)
         except (VolumeError, OSError) as e:
             raise VolumeError(f'MountVolume.SetUp failed for volume "{volume.name}" : {e}') from e
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import datetime
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -428,3 +429,22 @@ async def test_a_server_that_does_not_answer_fails_the_mount_with_its_words(node
     node.api.put(scheme.CONFIG_MAPS, "m", data={"a": "1"})
     paths = await node.volumes.mount(a_pod({"name": "v", "configMap": {"name": "m"}}))
     assert (paths["v"] / "a").read_text() == "1"
+
+
+async def test_a_cancelled_mount_has_ended_its_file_work_before_an_unmount_begins(node: Node) -> None:
+    begun, slow = asyncio.Event(), node.volumes._folders.prepare
+    loop = asyncio.get_running_loop()
+
+    def prepare(*arguments: Any, **named: Any) -> Path:
+        loop.call_soon_threadsafe(begun.set)
+        time.sleep(0.1)
+        return slow(*arguments, **named)
+
+    node.volumes._folders.prepare = prepare
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(node.volumes.mount(a_pod({"name": "e", "emptyDir": {"medium": "Memory"}})))
+        await begun.wait()
+        task.cancel()
+    await node.volumes.unmount("u1")
+    assert node.mounter.mounted == []
+    assert list((node.root / "pods/u1").iterdir()) == []
