@@ -80,8 +80,11 @@ def expand_words(words: Iterable[str], variables: Iterable[tuple[str, str]]) -> 
     return [substitute(word, known) for word in words]
 
 
-def substitute(text: str, variables: Mapping[str, str]) -> str:
-    """Replace `$(NAME)`; `$$` stands for `$`, and an unknown or unclosed name stays as it is."""
+def substitute(text: str, variables: Mapping[str, str], *, missing: list[str] | None = None) -> str:
+    """Replace `$(NAME)`; `$$` stands for `$`, and an unknown or unclosed name stays as it is.
+
+    Unknown names are put into `missing`.
+    """
     parts, position = [], 0
     while (dollar := text.find("$", position)) >= 0:
         parts.append(text[position:dollar])
@@ -93,6 +96,8 @@ def substitute(text: str, variables: Mapping[str, str]) -> str:
         elif end >= 0:
             name = text[dollar + 2 : end]
             parts.append(variables.get(name, f"$({name})"))
+            if missing is not None and name not in variables:
+                missing.append(name)
             position = end + 1
         else:
             parts.append("$" + following)

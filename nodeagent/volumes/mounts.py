@@ -117,7 +117,7 @@ class Volumes:
                 raise VolumeError(
                     f'container {container.name} mounts volume "{wanted.name}", which the pod does not have'
                 )
-            sub = wanted.sub_path or environment.substitute(wanted.sub_path_expr, known)
+            sub = wanted.sub_path or _expanded(wanted.sub_path_expr, known)
             if sub:
                 path = self._show_sub_path(pod, container, path, wanted, sub, index)
             readonly = wanted.read_only or payload.is_generated(volumes[wanted.name])
@@ -234,3 +234,12 @@ class Volumes:
         except TimeoutError:
             pass
         self._wake.clear()
+
+
+def _expanded(expression: str, variables: Mapping[str, str]) -> str:
+    """A subPathExpr with its variables; unlike in a command, none may be missing."""
+    missing: list[str] = []
+    text = environment.substitute(expression, variables, missing=missing)
+    if missing:
+        raise VolumeError(f'missing value for "{missing[0]}"')
+    return text

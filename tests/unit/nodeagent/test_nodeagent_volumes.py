@@ -355,6 +355,13 @@ async def test_a_sub_path_is_made_and_shown_at_a_path_of_its_own(node: Node) -> 
     assert [str(point) for point in node.mounter.mounted] == [mount.host_path]
 
 
+async def test_a_variable_of_a_sub_path_must_exist(node: Node) -> None:
+    pod = a_pod({"name": "e", "emptyDir": {}}, mounts=[{"name": "e", "mountPath": "/x", "subPathExpr": "$(WHO)"}])
+    paths = await node.volumes.mount(pod)
+    with pytest.raises(VolumeError, match='missing value for "WHO"'):
+        node.volumes.mounts(pod, pod.spec.containers[0], paths)
+
+
 async def test_a_sub_path_of_a_config_map_is_the_file_itself(node: Node) -> None:
     node.api.put(scheme.CONFIG_MAPS, "m", data={"a": "1"})
     pod = a_pod({"name": "m", "configMap": {"name": "m"}}, mounts=[{"name": "m", "mountPath": "/x", "subPath": "a"}])
