@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from controlplane.apiserver.registry import columns, field, workload
+from controlplane.apiserver.registry import columns, field, selectors, workload
 from controlplane.apiserver.registry.columns import Column, count
 from controlplane.apiserver.registry.strategy import JSON, Plain
 from kube import labels
@@ -55,7 +55,7 @@ class Deployments(Plain):
         return errors
 
     def validate_update(self, obj: JSON, old: JSON) -> field.Errors:
-        return super().validate_update(obj, old) + _same_selector(obj, old)
+        return super().validate_update(obj, old) + same_selector(obj, old)
 
     def validate_status(self, obj: JSON, old: JSON) -> field.Errors:
         counted = workload.status_counts(
@@ -101,9 +101,10 @@ def _strategy(path: str, strategy: JSON) -> field.Errors:
     return errors + workload.at_most_100_percent(f"{path}.maxUnavailable", missing)
 
 
-def _same_selector(obj: JSON, old: JSON) -> field.Errors:
+def same_selector(obj: JSON, old: JSON) -> field.Errors:
+    """A workload never changes whose pods it owns."""
     new, was = (obj.get("spec") or {}).get("selector"), (old.get("spec") or {}).get("selector")
-    return field.immutable("spec.selector", new, was)
+    return field.immutable("spec.selector", selectors.shown(new or {}), selectors.shown(was or {}))
 
 
 def selector_text(value: JSON | None) -> str:
@@ -157,7 +158,7 @@ class ReplicaSets(Plain):
         return errors + workload.selector(spec, kind="deployment") + workload.template(spec, kind="ReplicaSet")
 
     def validate_update(self, obj: JSON, old: JSON) -> field.Errors:
-        return super().validate_update(obj, old) + _same_selector(obj, old)
+        return super().validate_update(obj, old) + same_selector(obj, old)
 
     def validate_status(self, obj: JSON, old: JSON) -> field.Errors:
         status = obj.get("status") or {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from controlplane.apiserver.registry import images, quantities, volume_defaults
+from controlplane.apiserver.registry import images, pod_resources, quantities, volume_defaults
 from controlplane.apiserver.registry.field import JSON
 
 CONTAINER_LISTS = ("initContainers", "containers", "ephemeralContainers")
@@ -21,7 +21,7 @@ def pod(obj: JSON) -> None:
     containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
     for container in containers:
         _requests_from_limits(container["resources"])
-    quantities.default_pod_level(spec)
+    pod_resources.default(spec)
     if "enableServiceLinks" not in spec:
         spec["enableServiceLinks"] = True
     if spec.get("hostNetwork"):

@@ -225,9 +225,10 @@ def _ips(key: str, status: JSON) -> field.Errors:
         errors += addresses.ip(f"{path}[{index}]", text)
     if len(texts) > 1:
         if len(texts) > 2 or not addresses.one_of_each_family(texts):
-            errors.append(field.invalid(path, values, "may specify no more than one IP for each IP family"))
+            shown = [{"IP": text} for text in texts]
+            errors.append(field.invalid(path, shown, "may specify no more than one IP for each IP family"))
         errors += [
-            field.duplicate(f"{path}[{index}]", values[index])
+            field.duplicate(f"{path}[{index}]", {"IP": text})
             for index, text in enumerate(texts)
             if text in texts[:index]
         ]

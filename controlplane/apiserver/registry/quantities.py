@@ -78,26 +78,6 @@ def default_divisor(reference: JSON) -> None:
     canonical_field(reference, "divisor")
 
 
-def default_pod_level(spec: JSON) -> None:
-    """Pod-level requests follow the pod-level limits, or the containers where those say something."""
-    resources = spec.get("resources")
-    if not resources or not resources.get("limits"):
-        return
-    requests = resources.setdefault("requests", {})
-    for name, limit in resources["limits"].items():
-        if name in requests or not (name in POD_LEVEL or name.startswith(HUGE_PAGES)):
-            continue
-        total = sum(_asked(spec.get("containers") or (), name), quantity.ZERO)
-        requests[name] = str(total) if total and not name.startswith(HUGE_PAGES) else limit
-
-
-def _asked(containers: Iterable[JSON], name: str) -> Iterable[quantity.Quantity]:
-    for container in containers:
-        amount = ((container.get("resources") or {}).get("requests") or {}).get(name)
-        if amount is not None:
-            yield quantity.parse(amount)
-
-
 # --- validation ------------------------------------------------------------------------------------
 
 

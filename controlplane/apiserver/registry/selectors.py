@@ -55,6 +55,17 @@ def _expression(path: str, expression: field.JSON) -> field.Errors:
     return errors
 
 
+def shown(value: field.JSON) -> field.JSON:
+    """A LabelSelector as messages show it: members in upstream's order, labels sorted."""
+    found: field.JSON = {}
+    if "matchLabels" in value:
+        found["matchLabels"] = dict(sorted(value["matchLabels"].items()))
+    if expressions := value.get("matchExpressions"):
+        order = ("key", "operator", "values")
+        found["matchExpressions"] = [{key: item[key] for key in order if key in item} for item in expressions]
+    return found
+
+
 def empty(value: Any) -> bool:
     """True for a LabelSelector that has no condition."""
     return not (value and (value.get("matchLabels") or value.get("matchExpressions")))

@@ -62,7 +62,9 @@ class DaemonSets(Plain):
 
     def validate(self, obj: JSON) -> field.Errors:
         spec = obj.get("spec") or {}
-        errors = workload.selector(spec, kind="daemonset") + workload.template(spec, kind="DaemonSet")
+        errors = workload.template(spec, kind="DaemonSet")
+        if spec.get("selector") is not None:
+            errors = workload.selector(spec, kind="daemonset") + errors
         errors += workload.numbers("spec", spec, "minReadySeconds", "revisionHistoryLimit")
         strategy, path = spec.get("updateStrategy") or {}, "spec.updateStrategy"
         if strategy.get("type") not in _POLICIES:
@@ -72,8 +74,7 @@ class DaemonSets(Plain):
         return errors + (_rolling(f"{path}.rollingUpdate", rolling) if rolling is not None else [])
 
     def validate_update(self, obj: JSON, old: JSON) -> field.Errors:
-        new, was = (obj.get("spec") or {}).get("selector"), (old.get("spec") or {}).get("selector")
-        return super().validate_update(obj, old) + field.immutable("spec.selector", new, was)
+        return super().validate_update(obj, old) + deployment.same_selector(obj, old)
 
     def cells(self, obj: JSON, now: datetime) -> list[Any]:
         spec, status = obj.get("spec") or {}, obj.get("status") or {}
@@ -146,7 +147,8 @@ class StatefulSets(Plain):
         strategy = spec.get("updateStrategy") or {}
         if strategy.get("type") not in _POLICIES:
             why = "must be 'RollingUpdate' or 'OnDelete'"
-            errors.append(field.invalid("spec.updateStrategy", strategy, why))
+            shown = {"Type": strategy.get("type") or "", "RollingUpdate": strategy.get("rollingUpdate")}
+            errors.append(field.invalid("spec.updateStrategy", shown, why))
         partition = (strategy.get("rollingUpdate") or {}).get("partition")
         errors += field.nonnegative("spec.updateStrategy.rollingUpdate.partition", partition)
         for key, value in (spec.get("persistentVolumeClaimRetentionPolicy") or {}).items():

@@ -9,6 +9,7 @@ from controlplane.apiserver.registry import (
     field,
     metadata,
     names,
+    pod_resources,
     quantities,
     selectors,
     validate_container,
@@ -104,8 +105,8 @@ def spec_of(path: str, spec: JSON, *, is_pod: bool, name: str = "") -> field.Err
         errors += validate_container.init(f"{path}.initContainers", init, regular, around)
     if ephemeral := spec.get("ephemeralContainers"):
         errors += validate_container.ephemeral(f"{path}.ephemeralContainers", ephemeral, [*regular, *init], around)
-    if resources := spec.get("resources"):
-        errors += quantities.requirements(f"{path}.resources", resources, name_check=quantities.pod_name)
+    if spec.get("resources"):
+        errors += pod_resources.check(f"{path}.resources", spec)
     if spec.get("hostNetwork"):
         errors += _host_network(f"{path}.containers", regular, is_pod=is_pod)
     errors += _one_of(f"{path}.restartPolicy", around.restart_policy, RESTART_POLICIES)

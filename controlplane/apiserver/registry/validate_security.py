@@ -10,6 +10,20 @@ from controlplane.apiserver.registry.field import JSON
 
 _PROFILES = ("Localhost", "RuntimeDefault", "Unconfined")
 _SYSCTL = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?")
+_MEMBERS = (
+    "Capabilities",
+    "Privileged",
+    "SELinuxOptions",
+    "WindowsOptions",
+    "RunAsUser",
+    "RunAsGroup",
+    "RunAsNonRoot",
+    "ReadOnlyRootFilesystem",
+    "AllowPrivilegeEscalation",
+    "ProcMount",
+    "SeccompProfile",
+    "AppArmorProfile",
+)
 _IPC_SYSCTLS = ("kernel.shm", "kernel.msg", "fs.mqueue.")
 _POLICIES = {
     "fsGroupChangePolicy": ("Always", "OnRootMismatch"),
@@ -37,10 +51,23 @@ def _no_escalation(path: str, context: JSON) -> field.Errors:
     errors: field.Errors = []
     why = "cannot set `allowPrivilegeEscalation` to false and "
     if context.get("privileged"):
-        errors.append(field.invalid(path, context, f"{why}`privileged` to true"))
+        errors.append(field.invalid(path, _shown(context), f"{why}`privileged` to true"))
     if "CAP_SYS_ADMIN" in ((context.get("capabilities") or {}).get("add") or ()):
-        errors.append(field.invalid(path, context, f"{why}`capabilities.Add` CAP_SYS_ADMIN"))
+        errors.append(field.invalid(path, _shown(context), f"{why}`capabilities.Add` CAP_SYS_ADMIN"))
     return errors
+
+
+def _shown(context: JSON) -> JSON:
+    """A container's security context as upstream's messages show it: every member, by its internal name."""
+    return {key: _renamed(context.get(key[0].lower() + key[1:])) for key in _MEMBERS} | {
+        "SELinuxOptions": _renamed(context.get("seLinuxOptions"))
+    }
+
+
+def _renamed(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key[0].upper() + key[1:]: item for key, item in value.items()}
 
 
 def _ids(path: str, context: JSON, keys: tuple[str, ...]) -> field.Errors:
@@ -64,7 +91,8 @@ def seccomp(path: str, profile: JSON | None) -> field.Errors:
             errors += validate_mount.descending(f"{path}.localhostProfile", local)
     elif local is not None:
         why = "can only be set when seccomp type is Localhost"
-        errors.append(field.invalid(f"{path}.localhostProfile", profile, why))
+        shown = {"Type": kind, "LocalhostProfile": local}
+        errors.append(field.invalid(f"{path}.localhostProfile", shown, why))
     return errors
 
 

@@ -43,7 +43,7 @@ def selector(spec: JSON, *, kind: str) -> field.Errors:
         return [field.required("spec.selector")]
     errors = selectors.selector("spec.selector", value)
     if selectors.empty(value):
-        errors.append(field.invalid("spec.selector", value, EMPTY_SELECTOR.format(kind=kind)))
+        errors.append(field.invalid("spec.selector", selectors.shown(value), EMPTY_SELECTOR.format(kind=kind)))
     return errors
 
 
@@ -52,7 +52,10 @@ def template(spec: JSON, *, kind: str) -> field.Errors:
     value, path = spec.get("template"), "spec.template"
     if value is None:
         return [field.required(path)]
-    errors = matches(spec, path) + validate_pod.template(path, value)
+    errors = matches(spec, path)
+    if any(error.field == "spec.selector" for error in errors):
+        return errors
+    errors += validate_pod.template(path, value)
     policy = (value.get("spec") or {}).get("restartPolicy") or ""
     if policy != "Always":
         errors.append(field.unsupported(f"{path}.spec.restartPolicy", policy, ("Always",)))
@@ -63,18 +66,18 @@ def template(spec: JSON, *, kind: str) -> field.Errors:
 
 
 def matches(spec: JSON, path: str) -> field.Errors:
-    """A template that its own selector would not find is refused."""
+    """A template its own selector would not find is refused; no selector finds nothing, an empty one everything."""
     chosen = spec.get("selector")
-    if selectors.empty(chosen):
+    if chosen is not None and selectors.empty(chosen):
         return []
     found = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
     try:
         good = labels.from_object(chosen).matches(found)
     except labels.SelectorError:
-        return [field.invalid("spec.selector", chosen, "invalid label selector")]
+        return [field.invalid("spec.selector", selectors.shown(chosen or {}), "invalid label selector")]
     if good:
         return []
-    shown = found or status.Literal("null")
+    shown = dict(sorted(found.items())) or status.Literal("null")
     return [field.invalid(f"{path}.metadata.labels", shown, "`selector` does not match template `labels`")]
 
 

@@ -174,6 +174,26 @@ def test_both_names_of_the_service_account_are_equal(given: dict[str, Any]) -> N
     assert (spec["serviceAccount"], spec["serviceAccountName"]) == ("robot", "robot")
 
 
+@pytest.mark.parametrize(
+    ("sentence", "resources", "expected"),
+    [
+        ("requests follow the containers", {"limits": {"cpu": "4"}}, {"limits": {"cpu": "4"}, "requests": {"cpu": "3"}}),
+        ("or the limits", {"limits": {"memory": "1Gi"}}, {"limits": {"memory": "1Gi"}, "requests": {"cpu": "3", "memory": "1Gi"}}),
+        ("limits follow when all containers have some", {"requests": {"cpu": "3"}}, {"requests": {"cpu": "3"}, "limits": {"cpu": "3"}}),
+        ("nothing comes from nothing", {}, {}),
+    ],
+)  # fmt: skip
+def test_pod_level_amounts(sentence: str, resources: dict[str, Any], expected: dict[str, Any]) -> None:
+    own = {"limits": {"cpu": "1"}}
+    containers = [{"name": "a", "image": "x", "resources": dict(own)}]
+    init = [
+        {"name": "s", "image": "x", "restartPolicy": "Always", "resources": dict(own)},
+        {"name": "i", "image": "x", "resources": {"limits": {"cpu": "2"}}},
+    ]
+    spec = defaulted({"containers": containers, "initContainers": init, "resources": resources})
+    assert spec["resources"] == expected, sentence
+
+
 def test_a_template_gets_the_same_but_what_only_pods_get() -> None:
     obj: dict[str, Any] = {
         "metadata": {},

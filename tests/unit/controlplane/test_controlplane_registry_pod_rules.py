@@ -162,6 +162,21 @@ def test_resources(sentence: str, resources: dict[str, Any], expected: list[str]
     assert check(one(resources=resources)) == expected, sentence
 
 
+@pytest.mark.parametrize(
+    ("sentence", "resources", "expected"),
+    [
+        ("what its containers ask for", {"requests": {"cpu": "1"}}, []),
+        ("not less", {"requests": {"cpu": "500m"}}, ['spec.resources.requests[cpu]: Invalid value: "500m": must be greater than or equal to aggregate container requests of 1']),
+        ("no container above the pod", {"limits": {"cpu": "1500m"}}, ['spec.resources.containers[0][cpu].limits: Invalid value: "2": must be less than or equal to pod limits of 1500m']),
+        ("known amounts", {"requests": {"cpu": "1", "ephemeral-storage": "1Gi"}}, ['spec.resources.requests[ephemeral-storage]: Unsupported value: "ephemeral-storage": supported values: "cpu", "hugepages-", "memory"']),
+        ("no claims", {"requests": {"cpu": "1"}, "claims": [{"name": "a"}]}, ["spec.resources.claims: Forbidden: claims cannot be set for Resources at pod-level"]),
+    ],
+)  # fmt: skip
+def test_resources_of_the_pod_as_a_whole(sentence: str, resources: dict[str, Any], expected: list[str]) -> None:
+    container = one(resources={"requests": {"cpu": "1"}, "limits": {"cpu": "2"}})
+    assert check({**container, "resources": resources}) == expected, sentence
+
+
 P = f"{C}.livenessProbe"
 
 
@@ -299,7 +314,7 @@ S = f"{C}.securityContext"
         ("ids are not negative", {"runAsUser": -1}, [f"{S}.runAsUser: Invalid value: -1: must be between 0 and 4294967295, inclusive"]),
         ("profiles are known", {"seccompProfile": {"type": "Mine"}}, [f'{S}.seccompProfile.type: Unsupported value: "Mine": supported values: "Localhost", "RuntimeDefault", "Unconfined"']),
         ("a local profile is named", {"seccompProfile": {"type": "Localhost"}}, [f"{S}.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost"]),
-        ("privileged may escalate", {"privileged": True, "allowPrivilegeEscalation": False}, [f'{S}: Invalid value: {{"privileged":true,"allowPrivilegeEscalation":false}}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true']),
+        ("privileged may escalate", {"privileged": True, "allowPrivilegeEscalation": False}, [f'{S}: Invalid value: {{"Capabilities":null,"Privileged":true,"SELinuxOptions":null,"WindowsOptions":null,"RunAsUser":null,"RunAsGroup":null,"RunAsNonRoot":null,"ReadOnlyRootFilesystem":null,"AllowPrivilegeEscalation":false,"ProcMount":null,"SeccompProfile":null,"AppArmorProfile":null}}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true']),
         ("proc mounts are known", {"procMount": "All"}, [f'{S}.procMount: Unsupported value: "All": supported values: "Default", "Unmasked"']),
         ("unmasked needs users of its own", {"procMount": "Unmasked"}, [f'{S}.procMount: Invalid value: "Unmasked": `hostUsers` must be false to use `Unmasked`']),
         ("AppArmor profiles are known", {"appArmorProfile": {}}, [f"{S}.appArmorProfile.type: Required value: type is required when appArmorProfile is set"]),

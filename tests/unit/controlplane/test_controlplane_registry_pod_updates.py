@@ -112,7 +112,7 @@ BACK = "status.containerStatuses[0].state: Forbidden: may not be transitioned to
         ("a successful one does not", "OnFailure", {"containerStatuses": ENDED}, {"containerStatuses": RUNS}, [BACK]),
         ("the quality of service stays", "Always", {"qosClass": "Burstable"}, {"qosClass": "Guaranteed"}, ['status.qosClass: Invalid value: "Guaranteed": field is immutable']),
         ("addresses are addresses", "Always", {}, {"podIPs": [{"ip": "x"}]}, ['status.podIPs[0]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)']),
-        ("one of each family", "Always", {}, {"podIPs": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]}, ['status.podIPs: Invalid value: [{"ip":"10.0.0.1"},{"ip":"10.0.0.2"}]: may specify no more than one IP for each IP family']),
+        ("one of each family", "Always", {}, {"podIPs": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]}, ['status.podIPs: Invalid value: [{"IP":"10.0.0.1"},{"IP":"10.0.0.2"}]: may specify no more than one IP for each IP family']),
         ("both families", "Always", {}, {"podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}, []),
         ("host addresses agree", "Always", {}, {"hostIP": "10.0.0.9", "hostIPs": [{"ip": "10.0.0.1"}]}, ['status.hostIPs[0].ip: Invalid value: "10.0.0.1": must be equal to `hostIP`']),
         ("conditions have names", "Always", {}, {"conditions": [{"type": "not ok"}]}, None),

@@ -72,7 +72,7 @@ def rolling(**fields: Any) -> Spec:
     ("sentence", "spec", "expected"),
     [
         ("as it should be", BASE, []),
-        ("a selector is needed", {"template": TEMPLATE}, ["spec.selector: Required value"]),
+        ("a selector is needed", {"template": TEMPLATE}, ["spec.selector: Required value", f'{T}.metadata.labels: Invalid value: {{"app":"web"}}: `selector` does not match template `labels`']),
         ("one that selects", {**BASE, "selector": {}}, ["spec.selector: Invalid value: {}: empty selector is invalid for deployment"]),
         ("its own pods", {**BASE, "template": OTHER}, [f'{T}.metadata.labels: Invalid value: {{"app":"api"}}: `selector` does not match template `labels`']),
         ("which have labels", {**BASE, "template": {**TEMPLATE, "metadata": {}}}, [f"{T}.metadata.labels: Invalid value: null: `selector` does not match template `labels`"]),
