@@ -1,4 +1,3 @@
-# ruff: noqa: E501 (word lists)
 """Objects of the right types but with any content: every kind judges them without failing itself."""
 
 import copy
