@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-from controlplane.projection import Node, Pod
+from controlplane.projection import Namespace, Node, Pod
 from controlplane.scheduler import bind, decide, snapshot
 from controlplane.scheduler.metrics import Metrics
 from controlplane.scheduler.queue import GATES, Event, SchedulingQueue, Waiting
@@ -40,15 +40,17 @@ class Scheduler:
         self._wake, self._writes = asyncio.Event(), asyncio.Semaphore(PARALLEL_BINDS)
         self._nodes = deps.informers.get(scheme.NODES, Node)
         self._pods = deps.informers.get(scheme.PODS, Pod)
+        self._namespaces = deps.informers.get(scheme.NAMESPACES, Namespace)
         self._undo: list[Callable[[], None]] = [
             self._nodes.subscribe(self._on_node),
+            self._namespaces.subscribe(self._on_namespace),
             self._pods.subscribe(self._on_pod),
         ]
 
     async def run(self) -> None:
         """Decide until cancelled."""
-        await self._nodes.wait_synced()
-        await self._pods.wait_synced()
+        for informer in (self._nodes, self._pods, self._namespaces):
+            await informer.wait_synced()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._events.run(), name="scheduler-events")
             group.create_task(self._flush(), name="scheduler-flush")
@@ -78,6 +80,12 @@ class Scheduler:
         for event in node_events(old, new):
             self._happened(event)
 
+    def _on_namespace(self, old: Namespace | None, new: Namespace | None) -> None:
+        if new is not None:
+            self._snapshot.namespaces[new.metadata.name] = new.metadata.labels
+        elif old is not None:
+            self._snapshot.namespaces.pop(old.metadata.name, None)
+
     def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
         if old and (new is None or old.metadata.uid != new.metadata.uid):
             self._leave(old)
@@ -89,6 +97,8 @@ class Scheduler:
         elif new.spec.node_name:
             self._queue.remove(new.metadata.uid)
             self._snapshot.put_pod(new)
+            if old is None or (old.spec.node_name, old.metadata.labels) != (new.spec.node_name, new.metadata.labels):
+                self._happened(Event.POD_PLACED)
         else:
             self._on_unassigned(old, new)
 

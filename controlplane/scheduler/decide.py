@@ -33,7 +33,7 @@ def decide(info: PodInfo, snapshot: Snapshot, *, choose: Callable[[Sequence[str]
     nodes = snapshot.nodes
     candidates = _candidates(info, nodes, snapshot)
     wanted = enough(len(candidates))
-    filters = filter.prepare(info)
+    filters = filter.prepare(info, snapshot)
     feasible: list[NodeInfo] = []
     refusals: dict[str, Refusal] = {}
     for on in candidates:
@@ -109,6 +109,6 @@ def _left_out(nodes: Sequence[NodeInfo], candidates: Sequence[NodeInfo]) -> dict
 def _best(info: PodInfo, feasible: Sequence[NodeInfo], snapshot: Snapshot, *, total: int) -> list[str]:
     if len(feasible) == 1:
         return [feasible[0].name]
-    totals = score.total(info, feasible, score.Context(images=snapshot.images, total_nodes=total))
+    totals = score.total(info, feasible, snapshot, total_nodes=total)
     top = max(totals)
     return [on.name for on, value in zip(feasible, totals, strict=True) if value == top]

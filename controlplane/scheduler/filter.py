@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from controlplane import tolerations
 from controlplane.projection import Taint
-from controlplane.scheduler import affinity
+from controlplane.scheduler import affinity, interpod, spread
 from controlplane.scheduler.resources import PODS
-from controlplane.scheduler.snapshot import HostPort, NodeInfo, PodInfo
+from controlplane.scheduler.snapshot import HostPort, NodeInfo, PodInfo, Snapshot
 
 NODE_UNSCHEDULABLE, NODE_NAME, TAINT_TOLERATION = "NodeUnschedulable", "NodeName", "TaintToleration"
 NODE_AFFINITY, NODE_PORTS, FIT = "NodeAffinity", "NodePorts", "NodeResourcesFit"
@@ -34,10 +34,17 @@ _CORDONED = Refusal(NODE_UNSCHEDULABLE, ("node(s) were unschedulable",))
 _OTHER_NAME = Refusal(NODE_NAME, ("node(s) didn't match the requested node name",))
 _TAINTED = Refusal(TAINT_TOLERATION, ("node(s) had untolerated taint(s)",))
 UNFIT = Refusal(NODE_AFFINITY, ("node(s) didn't match Pod's node affinity/selector",))
+_SKEWED = Refusal(spread.PLUGIN, ("node(s) didn't match pod topology spread constraints",), curable=True)
+_NO_DOMAIN = Refusal(
+    spread.PLUGIN, ("node(s) didn't match pod topology spread constraints (missing required label)",)
+)
+_ALONE = Refusal(interpod.PLUGIN, ("node(s) didn't match pod affinity rules",))
+_CROWDED = Refusal(interpod.PLUGIN, ("node(s) didn't match pod anti-affinity rules",), curable=True)
+_UNWELCOME = Refusal(interpod.PLUGIN, ("node(s) didn't satisfy existing pods anti-affinity rules",), curable=True)
 _PORT_TAKEN = Refusal(NODE_PORTS, ("node(s) didn't have free ports for the requested pod ports",), curable=True)
 
 
-def prepare(info: PodInfo) -> tuple[Filter, ...]:
+def prepare(info: PodInfo, world: Snapshot) -> tuple[Filter, ...]:
     """The filters that a pod has to pass, in upstream's order."""
     spec = info.pod.spec
     found: list[Filter] = [_unschedulable(info)]
@@ -50,6 +57,8 @@ def prepare(info: PodInfo) -> tuple[Filter, ...]:
     if info.ports:
         found.append(lambda on: _PORT_TAKEN if _clashes(info.ports, on) else None)
     found.append(_fit(info))
+    found += _spread(info, world)
+    found += _interpod(info, world)
     return tuple(found)
 
 
@@ -81,6 +90,46 @@ def _taints(info: PodInfo) -> Filter:
         return _TAINTED if tolerations.untolerated(known, refusing) else None
 
     return check
+
+
+def _spread(info: PodInfo, world: Snapshot) -> list[Filter]:
+    wanted = spread.constraints(info.pod, hard=True)
+    if not wanted:
+        return []
+    nodes = ((on.node, [each.pod for each in on.pods.values()]) for on in world.nodes if on.node)
+    domains = spread.count(info.pod, wanted, nodes)
+
+    def check(on: NodeInfo) -> Refusal | None:
+        labels = on.node.metadata.labels if on.node else {}
+        if any(each.constraint.topology_key not in labels for each in domains):
+            return _NO_DOMAIN
+        fine = all(each.allows(labels[each.constraint.topology_key]) for each in domains)
+        return None if fine else _SKEWED
+
+    return [check]
+
+
+def _interpod(info: PodInfo, world: Snapshot) -> list[Filter]:
+    own, namespaces = info.terms, world.namespaces
+    asks = bool(own.with_required or own.away_required)
+    if not asks and not world.with_terms:
+        return []
+    ruled_out, refusing = interpod.forbidden(
+        info.pod, own, world.neighbours(only_with_terms=not own.away_required), namespaces
+    )
+    values = interpod.attracting(own, world.neighbours(only_with_terms=False), namespaces) if own.with_required else []
+    free = not values or interpod.is_first(info.pod, own, values, namespaces)
+
+    def check(on: NodeInfo) -> Refusal | None:
+        labels = on.node.metadata.labels if on.node else {}
+        for term, known in zip(own.with_required, values, strict=True):
+            if term.topology_key not in labels or (not free and labels[term.topology_key] not in known):
+                return _ALONE
+        if interpod.refuses(ruled_out, labels):
+            return _CROWDED
+        return _UNWELCOME if interpod.refuses(refusing, labels) else None
+
+    return [check] if own.with_required or ruled_out or refusing else []
 
 
 def _clashes(wanted: Sequence[HostPort], on: NodeInfo) -> bool:

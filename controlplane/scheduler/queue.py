@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from controlplane.projection import Pod
-from controlplane.scheduler import filter
+from controlplane.scheduler import filter, interpod, spread
 
 INITIAL_BACKOFF, MAX_BACKOFF = 1.0, 10.0  # seconds
 GATES = "SchedulingGates"
@@ -26,8 +26,10 @@ class Event(Enum):
     NODE_LABELS = auto()
     NODE_TAINTS = auto()
     POD_GONE = auto()
+    POD_PLACED = auto()
 
 
+_ANY = ""  # refused by no plugin in particular: anything may help
 _HELPS: Mapping[str, frozenset[Event]] = {
     GATES: frozenset(),
     filter.NODE_UNSCHEDULABLE: frozenset((Event.NODE_ADDED, Event.NODE_TAINTS)),
@@ -35,13 +37,15 @@ _HELPS: Mapping[str, frozenset[Event]] = {
     filter.TAINT_TOLERATION: frozenset((Event.NODE_ADDED, Event.NODE_TAINTS)),
     filter.NODE_AFFINITY: frozenset((Event.NODE_ADDED, Event.NODE_LABELS)),
     filter.NODE_PORTS: frozenset((Event.NODE_ADDED, Event.POD_GONE)),
+    spread.PLUGIN: frozenset((Event.NODE_ADDED, Event.NODE_LABELS, Event.POD_GONE, Event.POD_PLACED)),
+    interpod.PLUGIN: frozenset((Event.NODE_ADDED, Event.NODE_LABELS, Event.POD_GONE, Event.POD_PLACED)),
     filter.FIT: frozenset((Event.NODE_ADDED, Event.NODE_ALLOCATABLE, Event.POD_GONE)),
 }
 
 
 @dataclass(slots=True)
 class Waiting:
-    """A pod in the queue. plugins: who refused it last; empty means anything may help."""
+    """A pod in the queue. plugins: who refused it last."""
 
     pod: Pod
     since: float
@@ -67,6 +71,7 @@ class SchedulingQueue:
     _waiting: dict[str, Waiting] = field(default_factory=dict)
     _active: list[tuple[int, float, int, str]] = field(default_factory=list)
     _backoff: list[tuple[float, int, str]] = field(default_factory=list)
+    _parked: dict[str, dict[str, Waiting]] = field(default_factory=dict)  # plugin -> pods it refused, by UID
     _tickets: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def add(self, pod: Pod, *, now: float) -> None:
@@ -83,7 +88,9 @@ class SchedulingQueue:
 
     def remove(self, uid: str) -> None:
         """The pod needs no decision any more."""
-        self._waiting.pop(uid, None)
+        found = self._waiting.pop(uid, None)
+        if found:
+            self._unpark(found)
 
     def pop(self, *, now: float) -> Waiting | None:
         """The pod to decide on next, or None. The caller decides, and calls failed() if it must come back."""
@@ -99,7 +106,9 @@ class SchedulingQueue:
     def unschedulable(self, waiting: Waiting, *, plugins: frozenset[str], now: float) -> None:
         """No node will do: wait for something that could help."""
         self._fail(waiting, now)
-        waiting.plugins, waiting.place = plugins, "unschedulable"
+        waiting.plugins, waiting.place = plugins or frozenset((_ANY,)), "unschedulable"
+        for plugin in waiting.plugins:
+            self._parked.setdefault(plugin, {})[waiting.pod.metadata.uid] = waiting
 
     def failed(self, waiting: Waiting, *, now: float) -> None:
         """It could not be carried out: try again after a while."""
@@ -108,12 +117,13 @@ class SchedulingQueue:
 
     def happened(self, event: Event, *, now: float) -> bool:
         """Move the pods that an event could help. Answers whether any moved."""
-        helped = [
-            one
-            for one in self._waiting.values()
-            if one.place == "unschedulable" and (not one.plugins or any(event in _HELPS[p] for p in one.plugins))
-        ]
-        for one in helped:
+        helped = {
+            uid: one
+            for plugin, pods in self._parked.items()
+            if plugin == _ANY or event in _HELPS[plugin]
+            for uid, one in pods.items()
+        }
+        for one in helped.values():
             self._move(one, now)
         return bool(helped)
 
@@ -153,13 +163,22 @@ class SchedulingQueue:
             self._to_active(waiting)
 
     def _to_active(self, waiting: Waiting) -> None:
+        self._unpark(waiting)
         waiting.place, waiting.ticket = "active", next(self._tickets)
         entry = (-(waiting.pod.spec.priority or 0), waiting.since, waiting.ticket, waiting.pod.metadata.uid)
         heapq.heappush(self._active, entry)
 
     def _to_backoff(self, waiting: Waiting) -> None:
+        self._unpark(waiting)
         waiting.place, waiting.ticket = "backoff", next(self._tickets)
         heapq.heappush(self._backoff, (waiting.backoff_ends, waiting.ticket, waiting.pod.metadata.uid))
+
+    def _unpark(self, waiting: Waiting) -> None:
+        for plugin in waiting.plugins:
+            pods = self._parked.get(plugin, {})
+            pods.pop(waiting.pod.metadata.uid, None)
+            if not pods:
+                self._parked.pop(plugin, None)
 
     def _current(self, entry: tuple[float, int, str]) -> bool:
         found = self._waiting.get(entry[2])

@@ -3,19 +3,21 @@
 Each score gives 0 to 100 per node before its weight. Those that would give every node the same are left out.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from controlplane import tolerations
 from controlplane.projection import JSON, Toleration
-from controlplane.scheduler import affinity
+from controlplane.scheduler import affinity, interpod, spread
 from controlplane.scheduler.resources import CPU, MEMORY
-from controlplane.scheduler.snapshot import NodeInfo, PodInfo
+from controlplane.scheduler.snapshot import NodeInfo, PodInfo, Snapshot
 
 MAX = 100
 WEIGHTS = {
     "TaintToleration": 3,
     "NodeAffinity": 2,
+    "PodTopologySpread": 2,
+    "InterPodAffinity": 2,
     "NodeResourcesFit": 1,
     "NodeResourcesBalancedAllocation": 1,
     "ImageLocality": 1,
@@ -24,28 +26,20 @@ _MB = 1024 * 1024
 SMALL_IMAGE, LARGE_IMAGE = 23 * _MB, 1000 * _MB  # per container; between them image sizes count
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
-    """What scores ask of the cluster beyond the node: image name -> node -> bytes, and how many nodes there are."""
-
-    images: Mapping[str, Mapping[str, int]]
-    total_nodes: int
-
-
 Score = Callable[[Sequence[NodeInfo]], list[int]]
 
 
-def total(info: PodInfo, nodes: Sequence[NodeInfo], context: Context) -> list[int]:
+def total(info: PodInfo, nodes: Sequence[NodeInfo], world: Snapshot, *, total_nodes: int) -> list[int]:
     """The weighted sum for each node."""
     sums = [0] * len(nodes)
-    for plugin, score in prepare(info, nodes, context).items():
+    for plugin, score in prepare(info, nodes, world, total_nodes=total_nodes).items():
         weight = WEIGHTS[plugin]
         for position, value in enumerate(score(nodes)):
             sums[position] += weight * value
     return sums
 
 
-def prepare(info: PodInfo, nodes: Sequence[NodeInfo], context: Context) -> dict[str, Score]:
+def prepare(info: PodInfo, nodes: Sequence[NodeInfo], world: Snapshot, *, total_nodes: int) -> dict[str, Score]:
     """The scores that can tell these nodes apart for a pod."""
     spec = info.pod.spec
     found: dict[str, Score] = {"NodeResourcesFit": lambda on: least_allocated(info, on)}
@@ -57,9 +51,49 @@ def prepare(info: PodInfo, nodes: Sequence[NodeInfo], context: Context) -> dict[
     if preferred:
         found["NodeAffinity"] = lambda on: node_affinity(preferred, on)
     names = [_image_name(container.image) for container in (*spec.init_containers, *spec.containers)]
-    if any(name in context.images for name in names):
-        found["ImageLocality"] = lambda on: image_locality(names, on, context)
+    if any(name in world.images for name in names):
+        found["ImageLocality"] = lambda on: image_locality(names, on, world.images, total_nodes=total_nodes)
+    counted = _spread_counts(info, world)
+    if counted:
+        found["PodTopologySpread"] = lambda on: spread.scores(counted, _labels(on))
+    drawn = _attraction(info, world)
+    if drawn:
+        found["InterPodAffinity"] = lambda on: interpod.scores(drawn, _labels(on))
     return found
+
+
+def _labels(nodes: Sequence[NodeInfo]) -> list[Mapping[str, str]]:
+    return [on.node.metadata.labels if on.node else {} for on in nodes]
+
+
+def _spread_counts(info: PodInfo, world: Snapshot) -> list[tuple[str, int, Mapping[str, int]]]:
+    """Pods of the kind by domain: as the pod asks, else its siblings (same controller) over nodes and zones."""
+    wanted = spread.constraints(info.pod, hard=False)
+    if wanted:
+        nodes = ((on.node, [each.pod for each in on.pods.values()]) for on in world.nodes if on.node)
+        domains = spread.count(info.pod, wanted, nodes)
+        return [(d.constraint.topology_key, d.constraint.max_skew, d.counts) for d in domains]
+    siblings = world.siblings.get(info.controller)
+    if not siblings or info.pod.spec.topology_spread_constraints:
+        return []
+    return [(key, max_skew, _by_domain(siblings, key, world)) for key, max_skew in spread.DEFAULTS]
+
+
+def _by_domain(siblings: Mapping[str, int], key: str, world: Snapshot) -> Mapping[str, int]:
+    found: Counter[str] = Counter()
+    for name, count in siblings.items():
+        node = world.infos[name].node
+        if node and key in node.metadata.labels:
+            found[node.metadata.labels[key]] += count
+    return found
+
+
+def _attraction(info: PodInfo, world: Snapshot) -> Mapping[interpod.Place, int]:
+    own = info.terms
+    prefers = bool(own.with_preferred or own.away_preferred)
+    if not prefers and not world.with_terms:
+        return {}
+    return interpod.attraction(info.pod, own, world.neighbours(only_with_terms=not prefers), world.namespaces)
 
 
 def least_allocated(info: PodInfo, nodes: Sequence[NodeInfo]) -> list[int]:
@@ -109,16 +143,18 @@ def node_affinity(preferred: Sequence[tuple[int, JSON]], nodes: Sequence[NodeInf
     return _normalized(counts)
 
 
-def image_locality(names: Sequence[str], nodes: Sequence[NodeInfo], context: Context) -> list[int]:
+def image_locality(
+    names: Sequence[str], nodes: Sequence[NodeInfo], images: Mapping[str, Mapping[str, int]], *, total_nodes: int
+) -> list[int]:
     """The more of the pod's images a node already has, the better; images that few nodes have count for less."""
     ceiling = LARGE_IMAGE * len(names)
     scores = []
     for on in nodes:
         size = 0
         for name in names:
-            holders = context.images.get(name, {})
+            holders = images.get(name, {})
             if on.name in holders:
-                size += holders[on.name] * len(holders) // max(1, context.total_nodes)
+                size += holders[on.name] * len(holders) // max(1, total_nodes)
         size = min(max(size, SMALL_IMAGE), ceiling)
         scores.append(MAX * (size - SMALL_IMAGE) // (ceiling - SMALL_IMAGE))
     return scores

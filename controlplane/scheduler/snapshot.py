@@ -5,11 +5,12 @@ never changes under one.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from controlplane.projection import Node, Pod
-from controlplane.scheduler import resources
+from controlplane.scheduler import interpod, resources
+from controlplane.scheduler.interpod import Neighbour, Terms
 from controlplane.scheduler.resources import Amounts
 
 HostPort = tuple[str, str, int]  # protocol, address, port
@@ -24,6 +25,8 @@ class PodInfo:
     scored: tuple[int, int]
     ports: tuple[HostPort, ...]
     priority: int
+    terms: Terms = interpod.NONE
+    controller: str = ""  # UID of the owner that manages it
 
     @property
     def uid(self) -> str:
@@ -45,7 +48,15 @@ def pod_info(pod: Pod) -> PodInfo:
         for port in container.ports
         if port.host_port or spec.host_network
     )
-    return PodInfo(pod, resources.pod_request(spec), resources.scored_request(spec), ports, spec.priority or 0)
+    return PodInfo(
+        pod,
+        resources.pod_request(spec),
+        resources.scored_request(spec),
+        ports,
+        spec.priority or 0,
+        interpod.terms(pod),
+        next((ref.uid for ref in pod.metadata.owner_references if ref.controller), ""),
+    )
 
 
 @dataclass(slots=True)
@@ -107,6 +118,9 @@ class Snapshot:
     def __init__(self) -> None:
         self.infos: dict[str, NodeInfo] = {}
         self.images: dict[str, dict[str, int]] = {}  # image name -> node name -> bytes
+        self.namespaces: dict[str, Mapping[str, str]] = {}  # labels by namespace name
+        self.with_terms: dict[str, PodInfo] = {}  # placed pods that want something of other pods, by UID
+        self.siblings: dict[str, Counter[str]] = {}  # controller UID -> node name -> pods
         self._where: dict[str, str] = {}  # pod UID -> node name
         self._assumed: set[str] = set()
         self._start = 0
@@ -150,9 +164,11 @@ class Snapshot:
         """A pod that takes nothing any more."""
         self._assumed.discard(uid)
         name = self._where.pop(uid, None)
-        if name is not None:
-            self.infos[name].remove(uid)
-            self._tidy(name)
+        if name is None:
+            return
+        self._unlist(self.infos[name].pods[uid], name)
+        self.infos[name].remove(uid)
+        self._tidy(name)
 
     def assume(self, info: PodInfo, node: str) -> None:
         """Count a decision as done before the API has answered."""
@@ -163,6 +179,21 @@ class Snapshot:
         """Undo assume() after a failure; a pod the API has shown bound meanwhile stays."""
         if uid in self._assumed:
             self.remove_pod(uid)
+
+    def neighbours(self, *, only_with_terms: bool) -> Iterator[Neighbour]:
+        """Placed pods with the labels of their nodes: all, or those that want something of other pods."""
+        if only_with_terms:
+            for info in self.with_terms.values():
+                yield Neighbour(info.pod, info.terms, self._labels(self._where[info.uid]))
+            return
+        for node in self.infos.values():
+            labels = self._labels(node.name)
+            for info in node.pods.values():
+                yield Neighbour(info.pod, info.terms, labels)
+
+    def _labels(self, node: str) -> Mapping[str, str]:
+        found = self.infos[node].node
+        return found.metadata.labels if found else {}
 
     def holds(self, uid: str) -> bool:
         """Whether a pod already has a place, shown or assumed."""
@@ -180,6 +211,21 @@ class Snapshot:
     def _place(self, info: PodInfo, node: str) -> None:
         self._info(node).add(info)
         self._where[info.uid] = node
+        if info.terms is not interpod.NONE:
+            self.with_terms[info.uid] = info
+        if info.controller:
+            self.siblings.setdefault(info.controller, Counter())[node] += 1
+
+    def _unlist(self, info: PodInfo, node: str) -> None:
+        self.with_terms.pop(info.uid, None)
+        counts = self.siblings.get(info.controller)
+        if counts is None:
+            return
+        counts[node] -= 1
+        if not counts[node]:
+            del counts[node]
+        if not counts:
+            del self.siblings[info.controller]
 
     def _info(self, name: str) -> NodeInfo:
         if name not in self.infos:
