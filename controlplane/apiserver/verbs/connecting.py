@@ -15,6 +15,7 @@ from controlplane.apiserver.request import Request
 from kube import status
 from kube.duplex import Duplex
 from kube.scheme import NODES, PODS
+from kube.streams import oneway
 
 Object = dict[str, Any]
 KUBELET_PORT = 10250
@@ -167,6 +168,8 @@ class _Passed:
                 await tunnel(front, answer.duplex)
             elif request.target.subresource == "log" and not 200 <= answer.code <= 206:
                 raise await _refusal(answer)
+            elif request.target.subresource == "log" and upgrade is not None and upgrade.protocol == "websocket":
+                await oneway.send(upgrade, request.scope["headers"], answer.chunks())
             else:
                 await _stream(answer, receive, send, headers)
         finally:

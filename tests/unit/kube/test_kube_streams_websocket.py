@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 import wsproto.connection
 import wsproto.events
 
-from kube.streams import channels, duplex, remotecommand, websocket
+from kube.streams import channels, duplex, oneway, remotecommand, websocket
 from kube.streams.errors import RefusedError, StreamError, WebSocketError
 
 
@@ -203,3 +204,50 @@ def test_exit_codes_travel_in_a_status() -> None:
 def test_old_protocols_get_the_message_alone_and_nothing_on_success() -> None:
     assert remotecommand.plain_text(b'{"status":"Success"}') == b""
     assert remotecommand.plain_text(b'{"status":"Failure","message":"exit 3"}') == b"exit 3"
+
+
+class FakeUpgrade:
+    """An upgrade onto one end of a pipe."""
+
+    protocol = "websocket"
+
+    def __init__(self, stream: Pipe) -> None:
+        self.stream, self.headers = stream, {}
+
+    async def accept(self, status: int, headers: list[tuple[bytes, bytes]]) -> Pipe:
+        self.headers = dict(headers)
+        return self.stream
+
+
+async def logs() -> AsyncIterator[bytes]:
+    yield b"one\n"
+    yield b"two\n"
+
+
+@pytest.mark.parametrize(
+    ("subprotocol", "messages"),
+    [("binary.k8s.io", [b"one\n", b"two\n"]), ("base64.binary.k8s.io", [b"b25lCg==", b"dHdvCg=="])],
+)
+async def test_logs_go_out_one_piece_a_message(subprotocol: str, messages: list[bytes]) -> None:
+    left, right = pipes()
+    upgrade = FakeUpgrade(left)
+    client = websocket.WebSocket(right, server=False)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        group.create_task(
+            oneway.send(upgrade, [*HANDSHAKE[:2], (b"sec-websocket-protocol", subprotocol.encode())], logs())
+        )  # type: ignore[arg-type]
+        group.create_task(client.run())
+        assert [await client.receive(), await client.receive(), await client.receive()] == [*messages, None]
+    assert upgrade.headers[b"Sec-WebSocket-Protocol"] == subprotocol.encode()
+
+
+async def never() -> AsyncIterator[bytes]:
+    await asyncio.Event().wait()
+    yield b""
+
+
+async def test_a_client_that_leaves_ends_the_log() -> None:
+    left, right = pipes()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        group.create_task(oneway.send(FakeUpgrade(left), HANDSHAKE[:2], never()))  # type: ignore[arg-type]
+        await right.close()
