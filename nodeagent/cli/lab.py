@@ -40,31 +40,40 @@ def _verb(verbs: "Subparsers", name: str, text: str, run: object) -> argparse.Ar
 
 
 def _up(args: argparse.Namespace) -> int:
+    import signal
+
     from nodeagent.cli import terminal
-    from nodeagent.lab import cluster, diagnose, errors
+    from nodeagent.lab import cluster, errors
 
     screen = terminal.standard(as_json=args.output == "json")
+    # Whoever ends this process from outside means the same as Ctrl-C.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        return _bring_up(args, screen)
+    except errors.LabError as error:
+        screen.fail(error)
+        return 1
+    except KeyboardInterrupt:
+        screen.say("Interrupted: removing the lab.")
+        cluster.down(args.directory.absolute())
+        return 130
+
+
+def _bring_up(args: argparse.Namespace, screen: "terminal.Terminal") -> int:
+    from nodeagent.lab import cluster, diagnose, errors
+
     directory = args.directory.absolute()
     options = cluster.Options(directory=directory, nodes=args.nodes, port=args.port, outside=not args.no_outside)
     report = screen.recorder()
-    try:
-        running = cluster.up(options, report=report)
-    except errors.LabError as error:
-        screen.fail(error)
-        return 1
+    running = cluster.up(options, report=report)
     try:
         return _show(running, screen, report=report, args=args)
-    except errors.LabError as error:
-        screen.fail(error)
+    except errors.LabError:
         for trouble in diagnose.troubles(running.plan):
             screen.say(f"  {trouble}")
-        screen.say(
-            f"The machines are left for a look ({directory}/machines/*/data/var-log-nodeagent); ./dev down ends them."
-        )
-        return 1
-    except KeyboardInterrupt:
-        cluster.down(directory)
-        return 130
+        screen.say(f"The machines are left for a look (logs: {directory}/machines/*/data/var-log-nodeagent).")
+        raise
 
 
 def _show(

@@ -30,9 +30,11 @@ def text(
     parts += [_services(objects["services"], moment), ""]
     total = sum(phase.seconds for phase in report.done)
     parts += [f"Up in {total:.1f} s. kubeconfig: {kubeconfig}", "Try:"]
-    parts += [f"  ./dev kubectl {words}" for words in TRY]
+    here = kubeconfig == Path.cwd() / ".lab" / "kubeconfig"
+    program = "./dev kubectl" if here else f"kubectl --kubeconfig {kubeconfig}"
+    parts += [f"  {program} {words}" for words in TRY]
     if detached:
-        parts.append("  ./dev down")
+        parts.append("  ./dev down" + ("" if here else f" --directory {kubeconfig.parent}"))
     return "\n".join(parts)
 
 

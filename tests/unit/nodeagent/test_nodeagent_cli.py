@@ -122,12 +122,15 @@ OBJECTS = {
 }
 
 
-def test_the_summary_shows_replies_objects_kubeconfig_and_what_to_try() -> None:
+def test_the_summary_shows_replies_objects_kubeconfig_and_what_to_try(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
     text = summary.text(
         OBJECTS,
         replies=["web -> web-1"],
         report=phases.Phases(done=[phases.Phase(name="a", seconds=1.25)]),
-        kubeconfig=Path("/repo/.lab/kubeconfig"),
+        kubeconfig=tmp_path / ".lab" / "kubeconfig",
         detached=True,
         now=NOW,
     )
@@ -137,9 +140,17 @@ def test_the_summary_shows_replies_objects_kubeconfig_and_what_to_try() -> None:
     assert "default/web-1 1/1 Running 10.244.0.2 node-1 5s" in lines
     assert "default/web-2 0/1 Unknown <none> <none> 5s" in lines
     assert "default/web ClusterIP 10.96.1.2 80/TCP,53/UDP 5s" in lines
-    assert "Up in 1.2 s. kubeconfig: /repo/.lab/kubeconfig" in lines
+    assert f"Up in 1.2 s. kubeconfig: {tmp_path}/.lab/kubeconfig" in lines
     assert sum(line.startswith("./dev kubectl ") for line in lines) == 3
     assert lines[-1] == "./dev down"
+
+
+def test_a_lab_elsewhere_is_entered_by_its_own_kubeconfig() -> None:
+    text = summary.text(
+        OBJECTS, replies=[], report=phases.Phases(), kubeconfig=Path("/x/kubeconfig"), detached=True, now=NOW
+    )
+    assert "  kubectl --kubeconfig /x/kubeconfig get pods -A -o wide" in text.splitlines()
+    assert text.splitlines()[-1] == "  ./dev down --directory /x"
 
 
 def test_the_summary_for_a_program_names_every_object() -> None:
