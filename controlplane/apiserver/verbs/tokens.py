@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from controlplane.apiserver import body, fieldvalidation, reply, tokens
+from controlplane.apiserver import body, fieldvalidation, noderules, reply, tokens
 from controlplane.apiserver.context import Context
 from controlplane.apiserver.metadata import stamp
 from controlplane.apiserver.reply import Receive, Reply
@@ -27,6 +27,7 @@ async def request_token(context: Context, request: Request, receive: Receive) ->
     seconds = spec.get("expirationSeconds") or tokens.DEFAULT_SECONDS
     _check(seconds, target.name)
     bound = _bound(context, request, account["name"], spec.get("boundObjectRef"))
+    _check_node(request, bound, spec.get("boundObjectRef") or {})
     minted = context.tokens.mint(
         namespace=target.namespace,
         account=account,
@@ -54,6 +55,22 @@ def _check(seconds: int, name: str) -> None:
         raise status.invalid("TokenRequest.authentication.k8s.io", name, [
             status.invalid_value("spec.expirationSeconds", seconds, why)
         ])  # fmt: skip
+
+
+def _check_node(request: Request, bound: tokens.Bound | None, reference: Object) -> None:
+    """A node gets tokens for the pods that run on it, and no others (upstream's NodeRestriction)."""
+    node = noderules.node_name(request.user.name, request.user.groups)
+    if not node:
+        return
+    fault = ""
+    if bound is None or bound.kind != "Pod":
+        fault = "node requested token not bound to a pod"
+    elif not reference.get("uid"):
+        fault = "node requested token with a pod binding without a uid"
+    elif (bound.node or {}).get("name") != node:
+        fault = "node requested token bound to a pod scheduled on a different node"
+    if fault:
+        raise status.forbidden(fault, resource=SERVICE_ACCOUNTS, name=request.target.name)
 
 
 def _bound(context: Context, request: Request, account: str, reference: Object | None) -> tokens.Bound | None:

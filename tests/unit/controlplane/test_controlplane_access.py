@@ -318,3 +318,23 @@ async def test_an_administrator_may_act_as_somebody_else_and_others_may_not(api:
     )
     code, told = await api.ask("GET", PODS, user=ACCOUNT, headers={"impersonate-group": "system:masters"})
     assert (code, told["reason"]) == (400, "BadRequest")
+
+
+async def test_a_node_gets_tokens_for_its_own_pods_only(api: Harness) -> None:
+    path = "/api/v1/namespaces/default/serviceaccounts/default/token"
+    uids = {}
+    for name, node in (("mine", "n1"), ("other", "n2")):
+        spec = {"nodeName": node, "containers": [{"name": "c", "image": "demo:1"}]}
+        uids[name] = (await api.ask("POST", PODS, {"metadata": {"name": name}, "spec": spec}))[1]["metadata"]["uid"]
+
+    def wish(name: str, **more: str) -> Object:
+        return {"spec": {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": name, **more}}}
+
+    assert (await api.ask("POST", path, wish("mine", uid=uids["mine"]), user=NODE))[0] == 201
+    for body, part in (
+        ({"spec": {}}, "not bound to a pod"),
+        (wish("mine"), "without a uid"),
+        (wish("other", uid=uids["other"]), "scheduled on a different node"),
+    ):
+        code, told = await api.ask("POST", path, body, user=NODE)
+        assert (code, part in told["message"]) == (403, True)
