@@ -40,15 +40,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run_agent(arguments: argparse.Namespace) -> int:
     """The `agent` command: runs until SIGTERM or SIGINT."""
-    from kube.runtime import config as documents
     from kube.runtime import log as logs
     from nodeagent import config
 
     try:
         logs.setup(arguments.log_level, json=arguments.log_json)
-        found = documents.load(Path(arguments.config))
-    except (documents.ConfigError, ValueError) as e:
-        raise errors.ConfigError(str(e)) from e
+    except ValueError as e:
+        raise errors.ConfigError(f"--log-level: {e}") from e
+    found = config.load(Path(arguments.config))
     settings = config.build(found, source=arguments.config)
     preflight(settings)
     asyncio.run(agent(settings, found, only=arguments.only or tuple(COMPONENTS)))

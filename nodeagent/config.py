@@ -125,16 +125,24 @@ class Settings:
 
 def read(folder: Path) -> Settings:
     """Settings from a file or folder of YAML; `ConfigError` names file, field and reason."""
+    return build(load(folder), source=str(folder))
+
+
+def load(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """All documents by kind, of every package; `ConfigError` names file and reason."""
     try:
-        return build(documents.load(folder), source=str(folder))
+        return documents.load(folder)
     except documents.ConfigError as e:
         raise errors.ConfigError(str(e)) from e
 
 
 def build(found: Mapping[str, list[dict[str, Any]]], *, source: str) -> Settings:
     """Settings from loaded documents, of which only the agent's two kinds are read here."""
-    agent = documents.one(found, AGENT_KIND, AgentConfiguration)
-    kubelet = documents.one(found, KUBELET_KIND, KubeletConfiguration)
+    try:
+        agent = documents.one(found, AGENT_KIND, AgentConfiguration)
+        kubelet = documents.one(found, KUBELET_KIND, KubeletConfiguration)
+    except documents.ConfigError as e:
+        raise errors.ConfigError(str(e)) from e
     for problem in problems(agent, kubelet):
         raise errors.ConfigError(f"{source}: {problem}")
     return Settings(
