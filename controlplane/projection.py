@@ -372,3 +372,23 @@ class Deployment(Projection):
     metadata: Meta
     spec: DeploymentSpec = msgspec.field(default_factory=DeploymentSpec)
     status: DeploymentStatus = msgspec.field(default_factory=DeploymentStatus)
+
+
+class BudgetSpec(Projection):
+    """Whom a disruption budget protects."""
+
+    selector: JSON = {}
+
+
+class BudgetStatus(Projection):
+    """How many of them may go now."""
+
+    disruptions_allowed: int = 0
+
+
+class PodDisruptionBudget(Projection):
+    """A PodDisruptionBudget."""
+
+    metadata: Meta
+    spec: BudgetSpec = msgspec.field(default_factory=BudgetSpec)
+    status: BudgetStatus = msgspec.field(default_factory=BudgetStatus)

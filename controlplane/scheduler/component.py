@@ -6,12 +6,14 @@ import random
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-from controlplane.projection import Namespace, Node, Pod
-from controlplane.scheduler import bind, decide, snapshot
+from controlplane.projection import Namespace, Node, Pod, PodDisruptionBudget
+from controlplane.scheduler import bind, decide, preempt, snapshot
+from controlplane.scheduler.decide import Verdict
 from controlplane.scheduler.metrics import Metrics
+from controlplane.scheduler.preempt import Budget, Victims
 from controlplane.scheduler.queue import GATES, Event, SchedulingQueue, Waiting
 from controlplane.scheduler.snapshot import PodInfo, Snapshot
-from kube import scheme
+from kube import labels, scheme
 from kube.client.errors import ClientError
 from kube.client.events import EventRecorder
 from kube.runtime.component import Deps
@@ -40,6 +42,7 @@ class Scheduler:
         self._wake, self._writes = asyncio.Event(), asyncio.Semaphore(PARALLEL_BINDS)
         self._nodes = deps.informers.get(scheme.NODES, Node)
         self._pods = deps.informers.get(scheme.PODS, Pod)
+        self._budgets = deps.informers.get(scheme.POD_DISRUPTION_BUDGETS, PodDisruptionBudget)
         self._namespaces = deps.informers.get(scheme.NAMESPACES, Namespace)
         self._undo: list[Callable[[], None]] = [
             self._nodes.subscribe(self._on_node),
@@ -49,7 +52,7 @@ class Scheduler:
 
     async def run(self) -> None:
         """Decide until cancelled."""
-        for informer in (self._nodes, self._pods, self._namespaces):
+        for informer in (self._nodes, self._pods, self._namespaces, self._budgets):
             await informer.wait_synced()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._events.run(), name="scheduler-events")
@@ -96,6 +99,7 @@ class Scheduler:
             self._leave(new)
         elif new.spec.node_name:
             self._queue.remove(new.metadata.uid)
+            self._snapshot.clear_nomination(new.metadata.uid)
             self._snapshot.put_pod(new)
             if old is None or (old.spec.node_name, old.metadata.labels) != (new.spec.node_name, new.metadata.labels):
                 self._happened(Event.POD_PLACED)
@@ -108,12 +112,15 @@ class Scheduler:
         if new.metadata.deletion_timestamp:
             self._queue.remove(new.metadata.uid)
             return
+        if new.status.nominated_node_name:
+            self._snapshot.nominate(snapshot.pod_info(new), new.status.nominated_node_name)
         self._queue.add(new, now=self._clock.monotonic())
         self._wake.set()
 
     def _leave(self, pod: Pod) -> None:
         uid = pod.metadata.uid
         self._queue.remove(uid)
+        self._snapshot.clear_nomination(uid)
         if self._snapshot.holds(uid):
             self._snapshot.remove_pod(uid)
             self._happened(Event.POD_GONE)
@@ -129,7 +136,7 @@ class Scheduler:
         while True:
             await self._writes.acquire()
             waiting = await self._next()
-            group.create_task(self._finish(self._attempt(waiting)))
+            group.create_task(self._finish(self._try(waiting)))
             decided += 1
             if not decided % TURN:
                 await asyncio.sleep(0)
@@ -148,6 +155,17 @@ class Scheduler:
                 pass
         return waiting
 
+    def _try(self, waiting: Waiting) -> Coroutine[Any, Any, None]:
+        """A pod that cannot even be understood must not keep the others waiting."""
+        try:
+            return self._attempt(waiting)
+        except Exception:
+            meta = waiting.pod.metadata
+            log.exception("pod %s/%s cannot be decided on; it is tried again later", meta.namespace, meta.name)
+            self._metrics.attempts.labels("error").inc()
+            self._queue.failed(waiting, now=self._clock.monotonic())
+            return _nothing()
+
     def _attempt(self, waiting: Waiting) -> Coroutine[Any, Any, None]:
         """Decide on one pod; answers with the writes that follow. Nothing happens between asking and deciding."""
         pod = waiting.pod
@@ -161,10 +179,55 @@ class Scheduler:
         if verdict.node is None:
             self._metrics.attempts.labels("unschedulable").inc()
             self._queue.unschedulable(waiting, plugins=verdict.plugins, now=self._clock.monotonic())
-            never = pod.spec.preemption_policy == "Never"
-            return self._binder.refuse(pod, decide.explain(verdict, never_preempts=never))
+            return self._after_failure(info, verdict)
+        self._snapshot.clear_nomination(info.uid)
         self._snapshot.assume(info, verdict.node)
         return self._bind(waiting, info, verdict.node)
+
+    def _after_failure(self, info: PodInfo, verdict: Verdict) -> Coroutine[Any, Any, None]:
+        """Make room if that can be, and say what was found."""
+        pod = info.pod
+        why = self._not_eligible(info)
+        if why or not verdict.total:
+            return self._binder.refuse(pod, decide.explain(verdict, preemption=why))
+        start = random.randrange(max(1, verdict.total))
+        outcome = preempt.preempt(info, verdict, self._snapshot, budgets=self._budgets_now(), start=start)
+        if outcome.chosen is None:
+            self._snapshot.clear_nomination(info.uid)
+            message = decide.explain(verdict, preemption=decide.helpless(verdict, outcome.reasons))
+            return self._give_up(pod, message)
+        self._metrics.preemptions.inc()
+        self._snapshot.nominate(info, outcome.chosen.node)
+        return self._make_room(pod, outcome.chosen, decide.explain(verdict))
+
+    def _not_eligible(self, info: PodInfo) -> str:
+        """Why a pod may not preempt now, "" if it may."""
+        if info.pod.spec.preemption_policy == "Never":
+            return "not eligible due to preemptionPolicy=Never."
+        on = self._snapshot.infos.get(self._snapshot.nomination(info.uid))
+        for one in on.pods.values() if on else ():
+            if one.priority < info.priority and one.pod.metadata.deletion_timestamp:
+                return "not eligible due to a terminating pod on the nominated node."
+        return ""
+
+    def _budgets_now(self) -> list[Budget]:
+        return [
+            Budget(one.metadata.namespace, labels.from_object(one.spec.selector), one.status.disruptions_allowed)
+            for one in self._budgets.cache.values()
+        ]
+
+    async def _give_up(self, pod: Pod, message: str) -> None:
+        if pod.status.nominated_node_name:
+            await self._binder.nominate(pod, None)
+        await self._binder.refuse(pod, message)
+
+    async def _make_room(self, pod: Pod, victims: Victims, message: str) -> None:
+        await self._binder.refuse(pod, message)
+        try:
+            await self._binder.make_room(pod, victims)
+        except* (ApiError, ClientError) as errors:
+            # Planned again from scratch at the pod's next attempt.
+            log.info("room on %s could not be made: %s", victims.node, errors.exceptions[0])
 
     async def _finish(self, writing: Coroutine[Any, Any, None]) -> None:
         """Write what was decided. A failure is told once and costs one pod some time, never the scheduler."""
@@ -200,6 +263,10 @@ class Scheduler:
             await self._clock.sleep(FLUSH_PERIOD)
             self._queue.flush(now=self._clock.monotonic())
             self._wake.set()
+
+
+async def _nothing() -> None:
+    """No write follows."""
 
 
 def node_events(old: Node | None, new: Node) -> Iterator[Event]:

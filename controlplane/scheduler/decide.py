@@ -38,6 +38,9 @@ def decide(info: PodInfo, snapshot: Snapshot, *, choose: Callable[[Sequence[str]
     refusals: dict[str, Refusal] = {}
     for on in candidates:
         refusal = filter.run(filters, on)
+        if refusal is None and (awaited := snapshot.awaited_on(on.name, by=info)):
+            # Both ways: the pods may come, or go elsewhere.
+            refusal = filter.run(filters, on.plus(awaited))
         if refusal is None:
             feasible.append(on)
             if len(feasible) >= wanted:
@@ -67,21 +70,19 @@ def enough(count: int) -> int:
     return max(MIN_NODES, count * percent // 100)
 
 
-def explain(verdict: Verdict, *, never_preempts: bool = False) -> str:
-    """The message for people, as upstream words it."""
+def explain(verdict: Verdict, *, preemption: str = "") -> str:
+    """The message for people, as upstream words it; preemption says why making room does not help either."""
     if not verdict.total:
         return NO_NODES
     counts = Counter(reason for refusal in verdict.refusals.values() for reason in refusal.reasons)
     message = f"0/{verdict.total} nodes are available: {_listed(counts)}."
-    if never_preempts:
-        return f"{message} preemption: not eligible due to preemptionPolicy=Never."
-    helpless = Counter(
-        "No preemption victims found for incoming pod"
-        if refusal.curable
-        else "Preemption is not helpful for scheduling"
-        for refusal in verdict.refusals.values()
-    )
-    return f"{message} preemption: 0/{verdict.total} nodes are available: {_listed(helpless)}."
+    return f"{message} preemption: {preemption}" if preemption else message
+
+
+def helpless(verdict: Verdict, reasons: Mapping[str, Sequence[str]]) -> str:
+    """Why preemption helps on no node, in upstream's words."""
+    counts = Counter(reason for found in reasons.values() for reason in found)
+    return f"0/{verdict.total} nodes are available: {_listed(counts)}."
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -44,8 +44,8 @@ _UNWELCOME = Refusal(interpod.PLUGIN, ("node(s) didn't satisfy existing pods ant
 _PORT_TAKEN = Refusal(NODE_PORTS, ("node(s) didn't have free ports for the requested pod ports",), curable=True)
 
 
-def prepare(info: PodInfo, world: Snapshot) -> tuple[Filter, ...]:
-    """The filters that a pod has to pass, in upstream's order."""
+def prepare(info: PodInfo, world: Snapshot, *, without: frozenset[str] = frozenset()) -> tuple[Filter, ...]:
+    """The filters that a pod has to pass, in upstream's order. without: UIDs of placed pods to think away."""
     spec = info.pod.spec
     found: list[Filter] = [_unschedulable(info)]
     if spec.node_name:
@@ -57,8 +57,8 @@ def prepare(info: PodInfo, world: Snapshot) -> tuple[Filter, ...]:
     if info.ports:
         found.append(lambda on: _PORT_TAKEN if _clashes(info.ports, on) else None)
     found.append(_fit(info))
-    found += _spread(info, world)
-    found += _interpod(info, world)
+    found += _spread(info, world, without)
+    found += _interpod(info, world, without)
     return tuple(found)
 
 
@@ -92,12 +92,11 @@ def _taints(info: PodInfo) -> Filter:
     return check
 
 
-def _spread(info: PodInfo, world: Snapshot) -> list[Filter]:
+def _spread(info: PodInfo, world: Snapshot, without: frozenset[str]) -> list[Filter]:
     wanted = spread.constraints(info.pod, hard=True)
     if not wanted:
         return []
-    nodes = ((on.node, [each.pod for each in on.pods.values()]) for on in world.nodes if on.node)
-    domains = spread.count(info.pod, wanted, nodes)
+    domains = spread.count(info.pod, wanted, world.placed(without=without))
 
     def check(on: NodeInfo) -> Refusal | None:
         labels = on.node.metadata.labels if on.node else {}
@@ -109,15 +108,15 @@ def _spread(info: PodInfo, world: Snapshot) -> list[Filter]:
     return [check]
 
 
-def _interpod(info: PodInfo, world: Snapshot) -> list[Filter]:
+def _interpod(info: PodInfo, world: Snapshot, without: frozenset[str]) -> list[Filter]:
     own, namespaces = info.terms, world.namespaces
     asks = bool(own.with_required or own.away_required)
     if not asks and not world.with_terms:
         return []
-    ruled_out, refusing = interpod.forbidden(
-        info.pod, own, world.neighbours(only_with_terms=not own.away_required), namespaces
-    )
-    values = interpod.attracting(own, world.neighbours(only_with_terms=False), namespaces) if own.with_required else []
+    near = world.neighbours(only_with_terms=not own.away_required, without=without)
+    ruled_out, refusing = interpod.forbidden(info.pod, own, near, namespaces)
+    everyone = world.neighbours(only_with_terms=False, without=without) if own.with_required else ()
+    values = interpod.attracting(own, everyone, namespaces)
     free = not values or interpod.is_first(info.pod, own, values, namespaces)
 
     def check(on: NodeInfo) -> Refusal | None:

@@ -15,6 +15,9 @@ class Metrics:
         self.attempts = Counter(
             "scheduler_schedule_attempts_total", "Attempts to schedule pods.", ["result"], registry=registry
         )
+        self.preemptions = Counter(
+            "scheduler_preemption_attempts_total", "Times room was made for a pod.", registry=registry
+        )
         self.pending = Gauge("scheduler_pending_pods", "Pods that wait, by queue.", ["queue"], registry=registry)
         self.algorithm = Histogram(
             "scheduler_scheduling_algorithm_duration_seconds",
@@ -31,5 +34,5 @@ class Metrics:
 
     def unregister(self) -> None:
         """Leave the registry."""
-        for each in (self.attempts, self.pending, self.algorithm, self.sli):
+        for each in (self.attempts, self.preemptions, self.pending, self.algorithm, self.sli):
             self._registry.unregister(each)

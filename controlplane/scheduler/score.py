@@ -70,8 +70,7 @@ def _spread_counts(info: PodInfo, world: Snapshot) -> list[tuple[str, int, Mappi
     """Pods of the kind by domain: as the pod asks, else its siblings (same controller) over nodes and zones."""
     wanted = spread.constraints(info.pod, hard=False)
     if wanted:
-        nodes = ((on.node, [each.pod for each in on.pods.values()]) for on in world.nodes if on.node)
-        domains = spread.count(info.pod, wanted, nodes)
+        domains = spread.count(info.pod, wanted, world.placed())
         return [(d.constraint.topology_key, d.constraint.max_skew, d.counts) for d in domains]
     siblings = world.siblings.get(info.controller)
     if not siblings or info.pod.spec.topology_spread_constraints:

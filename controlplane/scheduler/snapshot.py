@@ -97,7 +97,21 @@ class NodeInfo:
 
     def without(self, uids: Iterable[str]) -> "NodeInfo":
         """A copy without some pods: for asking what if."""
-        copy = NodeInfo(
+        copy = self.copy()
+        for uid in uids:
+            copy.remove(uid)
+        return copy
+
+    def plus(self, infos: Iterable[PodInfo]) -> "NodeInfo":
+        """A copy with some more pods: for asking what if."""
+        copy = self.copy()
+        for info in infos:
+            copy.add(info)
+        return copy
+
+    def copy(self) -> "NodeInfo":
+        """One that can be changed without changing this."""
+        return NodeInfo(
             self.name,
             self.node,
             self.allocatable,
@@ -107,9 +121,6 @@ class NodeInfo:
             dict(self.pods),
             Counter(self.ports),
         )
-        for uid in uids:
-            copy.remove(uid)
-        return copy
 
 
 class Snapshot:
@@ -123,6 +134,8 @@ class Snapshot:
         self.siblings: dict[str, Counter[str]] = {}  # controller UID -> node name -> pods
         self._where: dict[str, str] = {}  # pod UID -> node name
         self._assumed: set[str] = set()
+        self._nominated: dict[str, dict[str, PodInfo]] = {}  # node name -> pods room is being made for, by UID
+        self._nominations: dict[str, str] = {}  # pod UID -> node name
         self._start = 0
 
     @property
@@ -180,15 +193,51 @@ class Snapshot:
         if uid in self._assumed:
             self.remove_pod(uid)
 
-    def neighbours(self, *, only_with_terms: bool) -> Iterator[Neighbour]:
+    def nominate(self, info: PodInfo, node: str) -> None:
+        """Remember that room is being made for a pod: pods of no higher priority must not take it."""
+        if self._nominations.get(info.uid) != node:
+            self.clear_nomination(info.uid)
+        self._nominations[info.uid] = node
+        self._nominated.setdefault(node, {})[info.uid] = info
+
+    def clear_nomination(self, uid: str) -> None:
+        """The pod is placed, gone, or hopes for nothing any more."""
+        node = self._nominations.pop(uid, None)
+        if node is not None:
+            self._nominated[node].pop(uid)
+            if not self._nominated[node]:
+                del self._nominated[node]
+
+    def nomination(self, uid: str) -> str:
+        """The node on which room is being made for a pod, "" for none."""
+        return self._nominations.get(uid, "")
+
+    def awaited_on(self, node: str, *, by: PodInfo) -> list[PodInfo]:
+        """Pods nominated to a node that take precedence over one, itself left out."""
+        if not self._nominated:
+            return []
+        pods = self._nominated.get(node, {}).values()
+        return [one for one in pods if one.priority >= by.priority and one.uid != by.uid]
+
+    def placed(self, *, without: frozenset[str] = frozenset()) -> Iterator[tuple[Node, list[Pod]]]:
+        """Nodes with the pods on them; without: UIDs to think away."""
+        for on in self.infos.values():
+            if on.node is not None:
+                yield on.node, [each.pod for uid, each in on.pods.items() if uid not in without]
+
+    def neighbours(self, *, only_with_terms: bool, without: frozenset[str] = frozenset()) -> Iterator[Neighbour]:
         """Placed pods with the labels of their nodes: all, or those that want something of other pods."""
         if only_with_terms:
-            for info in self.with_terms.values():
+            for uid, info in self.with_terms.items():
+                if uid in without:
+                    continue
                 yield Neighbour(info.pod, info.terms, self._labels(self._where[info.uid]))
             return
         for node in self.infos.values():
             labels = self._labels(node.name)
-            for info in node.pods.values():
+            for uid, info in node.pods.items():
+                if uid in without:
+                    continue
                 yield Neighbour(info.pod, info.terms, labels)
 
     def _labels(self, node: str) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.projection import Node, Pod, PodSpec
-from controlplane.scheduler import decide, filter, resources, score, snapshot
+from controlplane.scheduler import decide, filter, preempt, resources, score, snapshot
 from controlplane.scheduler.snapshot import Snapshot
 
 CORDON = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule", "operator": "Exists"}
@@ -52,8 +52,14 @@ def place(world: Snapshot, wanted: Pod) -> decide.Verdict:
     return decide.decide(snapshot.pod_info(wanted), world, choose=first)
 
 
+def explained(world: Snapshot, wanted: Pod) -> str:
+    verdict = place(world, wanted)
+    outcome = preempt.preempt(snapshot.pod_info(wanted), verdict, world)
+    return decide.explain(verdict, preemption=decide.helpless(verdict, outcome.reasons))
+
+
 def refused(world: Snapshot, wanted: Pod) -> str:
-    return decide.explain(place(world, wanted)).partition(" preemption:")[0]
+    return decide.explain(place(world, wanted))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +113,7 @@ def test_containers_without_requests_count_in_scores_only() -> None:
 
 def test_every_reason_is_counted_in_text_order() -> None:
     world = cluster(node("a", cpu="1"), node("b", taints=[DEDICATED]), node("c", taints=[DEDICATED]))
-    assert decide.explain(place(world, pod("p", container("2")))) == (
+    assert explained(world, pod("p", container("2"))) == (
         "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). "
         "preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
     )
@@ -115,16 +121,9 @@ def test_every_reason_is_counted_in_text_order() -> None:
 
 def test_a_full_node_is_told_apart_from_one_that_is_too_small() -> None:
     world = cluster(node("a", cpu="1"), bound={"a": [pod("x", container("800m"))]})
-    assert decide.explain(place(world, pod("p", container("500m")))) == (
+    assert explained(world, pod("p", container("500m"))) == (
         "0/1 nodes are available: 1 Insufficient cpu. "
         "preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
-    )
-
-
-def test_a_pod_that_never_preempts_says_so() -> None:
-    verdict = place(cluster(node("a", cpu="1")), pod("p", container("2")))
-    assert decide.explain(verdict, never_preempts=True).endswith(
-        "preemption: not eligible due to preemptionPolicy=Never."
     )
 
 
@@ -324,7 +323,7 @@ def test_sums_kept_step_by_step_equal_sums_made_anew(steps: list[tuple[bool, int
 
 def test_filters_that_cannot_refuse_a_pod_are_left_out() -> None:
     plain, picky = snapshot.pod_info(pod("p")), snapshot.pod_info(pod("q", nodeSelector={"a": "b"}))
-    assert len(filter.prepare(plain)) < len(filter.prepare(picky))
+    assert len(filter.prepare(plain, cluster())) < len(filter.prepare(picky, cluster()))
 
 
 def test_equal_nodes_all_get_their_share() -> None:
