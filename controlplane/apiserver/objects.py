@@ -83,6 +83,7 @@ class Objects:
         strategy.prepare_create(obj)
         try:
             await self._admission.mutate(attributes)
+            _warn(caller, strategy.warnings(obj, None))
             _refuse(resource, name, strategy.validate_create(obj))
             await self._admission.validate(attributes)
             key = metadata.key_of(resource, namespace=namespace, name=name)
@@ -131,6 +132,8 @@ class Objects:
         attributes = Attributes("UPDATE", resource, entry.namespace, entry.name, caller.user, obj, old, subresource)
         try:
             await self._admission.mutate(attributes)
+            if not subresource:
+                _warn(caller, strategy.warnings(obj, old))
             _refuse(resource, entry.name, _validate(strategy, obj, old, subresource))
             await self._admission.validate(attributes)
             kept = await self._keep(resource, entry, obj, old, dry_run=caller.dry_run)
@@ -209,6 +212,11 @@ def _validate(strategy: Strategy, obj: Object, old: Object, subresource: str) ->
     if subresource == "status":
         return strategy.validate_status(obj, old)
     return [] if subresource else strategy.validate_update(obj, old)
+
+
+def _warn(caller: Caller, found: list[str]) -> None:
+    if caller.warnings is not None:
+        caller.warnings.extend(found)
 
 
 def _refuse(resource: Resource, name: str, found: list[status.FieldError]) -> None:

@@ -6,7 +6,16 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from controlplane.apiserver.registry import ages, columns, deployment, field, selectors, validate_pod, workload
+from controlplane.apiserver.registry import (
+    ages,
+    columns,
+    deployment,
+    field,
+    pod_warnings,
+    selectors,
+    validate_pod,
+    workload,
+)
 from controlplane.apiserver.registry.columns import Column, count
 from controlplane.apiserver.registry.strategy import JSON, Plain
 
@@ -61,6 +70,9 @@ class Jobs(Plain):
             if not (elastic and spec.get("completions") == spec.get("parallelism")):
                 errors += field.immutable(f"spec.{key}", spec.get(key), before.get(key))
         return errors
+
+    def warnings(self, obj: JSON, old: JSON | None) -> list[str]:
+        return workload.warnings(obj, old)
 
     def field_values(self, obj: JSON) -> dict[str, str]:
         return {"status.successful": str((obj.get("status") or {}).get("succeeded") or 0)}
@@ -209,6 +221,13 @@ class CronJobs(Plain):
         errors += selectors.labels("spec.jobTemplate.labels", (template.get("metadata") or {}).get("labels"))
         errors += job_spec("spec.jobTemplate.spec", template.get("spec") or {})
         return errors + workload.numbers("spec", spec, "successfulJobsHistoryLimit", "failedJobsHistoryLimit")
+
+    def warnings(self, obj: JSON, old: JSON | None) -> list[str]:
+        """Hints on the template of its jobs' pods."""
+        inner = (((obj.get("spec") or {}).get("jobTemplate") or {}).get("spec") or {}).get("template") or {}
+        at = "spec.jobTemplate.spec.template."
+        named = pod_warnings.name(obj, use="Pod names and hostnames") if old is None else []
+        return named + pod_warnings.of(inner.get("metadata") or {}, inner.get("spec") or {}, at=at)
 
     def cells(self, obj: JSON, now: datetime) -> list[Any]:
         spec, status = obj.get("spec") or {}, obj.get("status") or {}

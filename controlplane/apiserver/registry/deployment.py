@@ -63,6 +63,9 @@ class Deployments(Plain):
         )
         return super().validate_status(obj, old) + counted
 
+    def warnings(self, obj: JSON, old: JSON | None) -> list[str]:
+        return workload.warnings(obj, old)
+
     def cells(self, obj: JSON, now: datetime) -> list[Any]:
         spec, status = obj.get("spec") or {}, obj.get("status") or {}
         return [
@@ -164,6 +167,9 @@ class ReplicaSets(Plain):
         status = obj.get("status") or {}
         counted = workload.status_counts(status, "fullyLabeledReplicas", "readyReplicas", "availableReplicas")
         return super().validate_status(obj, old) + counted
+
+    def warnings(self, obj: JSON, old: JSON | None) -> list[str]:
+        return workload.warnings(obj, old)
 
     def field_values(self, obj: JSON) -> dict[str, str]:
         return {"status.replicas": str((obj.get("status") or {}).get("replicas") or 0)}

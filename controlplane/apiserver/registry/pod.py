@@ -5,7 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from controlplane.apiserver.registry import field, pod_columns, pod_defaults, pod_update, qos, validate_pod
+from controlplane.apiserver.registry import (
+    field,
+    pod_columns,
+    pod_defaults,
+    pod_update,
+    pod_warnings,
+    qos,
+    validate_pod,
+)
 from controlplane.apiserver.registry.strategy import JSON, Plain
 
 GATED = "Scheduling is blocked due to non-empty scheduling gates"
@@ -59,6 +67,12 @@ class Pods(Plain):
 
     def validate_status(self, obj: JSON, old: JSON) -> field.Errors:
         return super().validate_status(obj, old) + pod_update.status_changes(obj, old)
+
+    def warnings(self, obj: JSON, old: JSON | None) -> list[str]:
+        if old is not None:
+            return []
+        named = pod_warnings.name(obj, use="the Pod's hostname")
+        return named + pod_warnings.of(obj.get("metadata") or {}, obj.get("spec") or {})
 
     def field_values(self, obj: JSON) -> dict[str, str]:
         spec, status = obj.get("spec") or {}, obj.get("status") or {}

@@ -1,4 +1,4 @@
-"""What may change in a pod after its creation: in the spec, in the status, in its ephemeral containers, by resizing.
+"""What may change in a pod after its creation: in the spec and in the status.
 
 Owns the rules of immutability. Must not know the rules of the content.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from controlplane.apiserver.registry import addresses, field, names, qos, validate_scheduling
+from controlplane.apiserver.registry import addresses, field, names, validate_scheduling
 from controlplane.apiserver.registry.field import JSON
 from controlplane.apiserver.registry.validate_pod import MIRROR
 
@@ -233,61 +233,3 @@ def _ips(key: str, status: JSON) -> field.Errors:
             if text in texts[:index]
         ]
     return errors
-
-
-def ephemeral_changes(obj: JSON, old: JSON) -> field.Errors:
-    """Faults of a write to the `ephemeralcontainers` subresource: containers may only be added."""
-    if MIRROR in ((old.get("metadata") or {}).get("annotations") or {}):
-        return [field.forbidden("[]", "static pods do not support ephemeral containers")]
-    path, errors = "spec.ephemeralContainers", field.Errors()
-    new = {item.get("name"): item for item in (obj.get("spec") or {}).get("ephemeralContainers") or ()}
-    for item in (old.get("spec") or {}).get("ephemeralContainers") or ():
-        name = item.get("name")
-        if name not in new:
-            errors.append(field.forbidden(path, f'existing ephemeral containers "{name}" may not be removed\n'))
-        elif new[name] != item:
-            errors.append(field.forbidden(path, f'existing ephemeral containers "{name}" may not be changed\n'))
-    return errors
-
-
-def resize_changes(obj: JSON, old: JSON) -> field.Errors:
-    """Faults of a write to the `resize` subresource: cpu and memory only, and never the QoS class."""
-    if MIRROR in ((old.get("metadata") or {}).get("annotations") or {}):
-        return [field.forbidden("[]", "static pods cannot be resized")]
-    spec, before = obj.get("spec") or {}, old.get("spec") or {}
-    errors: field.Errors = []
-    if qos.qos_class(before) != qos.qos_class(spec):
-        shown = (old.get("status") or {}).get("qosClass") or ""
-        errors.append(field.invalid("spec", shown, "Pod QOS Class may not change as a result of resizing"))
-    for key in _CONTAINERS:
-        pairs = zip(spec.get(key) or (), before.get(key) or (), strict=False)
-        for index, (new, was) in enumerate(pairs):
-            errors += _resized(f"spec.{key}[{index}].resources", new.get("resources") or {}, was.get("resources") or {})
-    if not errors and _without_amounts(spec) != _without_amounts(before):
-        errors.append(field.forbidden("spec", "only cpu and memory resources are mutable"))
-    return errors
-
-
-def _resized(path: str, new: JSON, old: JSON) -> field.Errors:
-    return [
-        field.forbidden(f"{path}.{kind}", f"resource {kind} cannot be removed")
-        for kind in ("requests", "limits")
-        if (old.get(kind) or {}).keys() - (new.get(kind) or {}).keys()
-    ]
-
-
-def _without_amounts(spec: JSON) -> JSON:
-    bare = dict(spec)
-    for key in _CONTAINERS:
-        bare[key] = [_bare_container(item) for item in spec.get(key) or ()]
-    return bare
-
-
-def _bare_container(item: JSON) -> JSON:
-    resources = {
-        kind: {name: amount for name, amount in (amounts or {}).items() if name not in ("cpu", "memory")}
-        for kind, amounts in (item.get("resources") or {}).items()
-        if kind in ("limits", "requests")
-    }
-    kept = {kind: amounts for kind, amounts in resources.items() if amounts}
-    return {**{key: value for key, value in item.items() if key != "resizePolicy"}, "resources": kept}

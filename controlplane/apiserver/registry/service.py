@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from controlplane.apiserver.registry import field, service_columns, validate_service
+from controlplane.apiserver.registry import field, service_columns, service_warnings, validate_service
 from controlplane.apiserver.registry.strategy import JSON, Plain
 
 NONE = "None"
@@ -62,6 +62,9 @@ class Services(Plain):
 
     def validate_status(self, obj: JSON, old: JSON) -> field.Errors:
         return super().validate_status(obj, old) + validate_service.load_balancer(obj.get("status") or {})
+
+    def warnings(self, obj: JSON, old: JSON | None) -> list[str]:
+        return service_warnings.of(obj)
 
     def field_values(self, obj: JSON) -> dict[str, str]:
         spec = obj.get("spec") or {}

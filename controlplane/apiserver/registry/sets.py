@@ -76,6 +76,9 @@ class DaemonSets(Plain):
     def validate_update(self, obj: JSON, old: JSON) -> field.Errors:
         return super().validate_update(obj, old) + deployment.same_selector(obj, old)
 
+    def warnings(self, obj: JSON, old: JSON | None) -> list[str]:
+        return workload.warnings(obj, old)
+
     def cells(self, obj: JSON, now: datetime) -> list[Any]:
         spec, status = obj.get("spec") or {}, obj.get("status") or {}
         inner = (spec.get("template") or {}).get("spec") or {}
@@ -167,6 +170,9 @@ class StatefulSets(Plain):
             return []
         why = f"updates to statefulset spec for fields other than {', '.join(_UPDATABLE)} and 'minReadySeconds' are "
         return [field.forbidden("spec", why + "forbidden")]
+
+    def warnings(self, obj: JSON, old: JSON | None) -> list[str]:
+        return workload.warnings(obj, old)
 
     def cells(self, obj: JSON, now: datetime) -> list[Any]:
         spec, status = obj.get("spec") or {}, obj.get("status") or {}

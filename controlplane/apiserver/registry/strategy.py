@@ -49,6 +49,9 @@ class Strategy(Protocol):
     def validate_status(self, obj: JSON, old: JSON) -> list[FieldError]:
         """Faults of a status write."""
 
+    def warnings(self, obj: JSON, old: JSON | None) -> list[str]:
+        """What the client should be told of an object that is legal; `old` is None on create."""
+
     def field_values(self, obj: JSON) -> dict[str, str]:
         """What field selectors see beyond metadata.name and metadata.namespace; every selectable key is present."""
 
@@ -148,6 +151,9 @@ class Plain:
 
     def validate_change(self, obj: JSON, old: JSON) -> field.Errors:
         """Faults of the change alone: what may not be changed."""
+        return []
+
+    def warnings(self, obj: JSON, old: JSON | None) -> list[str]:
         return []
 
     def field_values(self, obj: JSON) -> dict[str, str]:

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from controlplane.apiserver.registry import field, names, pod_defaults, selectors, validate_pod, volume_defaults
+from controlplane.apiserver.registry import (
+    field,
+    names,
+    pod_defaults,
+    pod_warnings,
+    selectors,
+    validate_pod,
+    volume_defaults,
+)
 from controlplane.apiserver.registry.field import JSON
 from kube import labels, status
 
@@ -79,6 +87,18 @@ def matches(spec: JSON, path: str) -> field.Errors:
         return []
     shown = dict(sorted(found.items())) or status.Literal("null")
     return [field.invalid(f"{path}.metadata.labels", shown, "`selector` does not match template `labels`")]
+
+
+def warnings(obj: JSON, old: JSON | None) -> list[str]:
+    """Hints on a workload: on its name when it is new, on its template whenever that may have changed."""
+    if old is None:
+        found = pod_warnings.name(obj, use="Pod names and hostnames")
+    elif (obj.get("metadata") or {}).get("generation") == (old.get("metadata") or {}).get("generation"):
+        return []
+    else:
+        found = []
+    value = (obj.get("spec") or {}).get("template") or {}
+    return found + pod_warnings.of(value.get("metadata") or {}, value.get("spec") or {}, at="spec.template.")
 
 
 def int_or_percent(path: str, value: Any) -> field.Errors:

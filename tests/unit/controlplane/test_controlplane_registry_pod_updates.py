@@ -1,5 +1,5 @@
 # ruff: noqa: E501 (a table of cases reads best with one case on a line)
-"""What may change in a pod once it exists: in its spec, its status, its debugging containers, its amounts."""
+"""What may change in a pod once it exists: in its spec and in its status."""
 
 import copy
 from collections.abc import Callable
@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from controlplane.apiserver import registry
-from controlplane.apiserver.registry import pod_update
 from kube import scheme
 
 Spec = dict[str, Any]
@@ -133,42 +132,3 @@ def test_a_status_write_without_a_class_keeps_the_class() -> None:
     new = {**copy.deepcopy(old), "status": {"phase": "Running"}}
     registry.strategy_for(scheme.PODS).prepare_status(new, old)
     assert new["status"] == {"phase": "Running", "qosClass": "BestEffort"}
-
-
-def debugging(*containers: dict[str, Any]) -> dict[str, Any]:
-    return {"metadata": {}, "spec": {"ephemeralContainers": list(containers)}}
-
-
-@pytest.mark.parametrize(
-    ("sentence", "old", "new", "expected"),
-    [
-        ("one more", [], [{"name": "d", "image": "x"}], []),
-        ("one less", [{"name": "d", "image": "x"}], [], ['spec.ephemeralContainers: Forbidden: existing ephemeral containers "d" may not be removed\n']),
-        ("another image", [{"name": "d", "image": "x"}], [{"name": "d", "image": "y"}], ['spec.ephemeralContainers: Forbidden: existing ephemeral containers "d" may not be changed\n']),
-    ],
-)  # fmt: skip
-def test_debugging_containers_are_only_added(
-    sentence: str, old: list[Spec], new: list[Spec], expected: list[str]
-) -> None:
-    found = pod_update.ephemeral_changes(debugging(*new), debugging(*old))
-    assert [str(error) for error in found] == expected, sentence
-
-
-def sized(requests: dict[str, str], **fields: Any) -> dict[str, Any]:
-    return {
-        "metadata": {},
-        "spec": {"containers": [{"name": "c", "image": "x", "resources": {"requests": requests}, **fields}]},
-    }
-
-
-@pytest.mark.parametrize(
-    ("sentence", "old", "new", "expected"),
-    [
-        ("more cpu", sized({"cpu": "1"}), sized({"cpu": "2"}), []),
-        ("no cpu any more", sized({"cpu": "1"}), sized({}), ['spec: Invalid value: "": Pod QOS Class may not change as a result of resizing', "spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed"]),
-        ("another image", sized({"cpu": "1"}), sized({"cpu": "1"}, image="y"), ["spec: Forbidden: only cpu and memory resources are mutable"]),
-        ("more storage", sized({"cpu": "1", "ephemeral-storage": "1Gi"}), sized({"cpu": "1", "ephemeral-storage": "2Gi"}), ["spec: Forbidden: only cpu and memory resources are mutable"]),
-    ],
-)  # fmt: skip
-def test_a_resize(sentence: str, old: Spec, new: Spec, expected: list[str]) -> None:
-    assert [str(error) for error in pod_update.resize_changes(new, old)] == expected, sentence
