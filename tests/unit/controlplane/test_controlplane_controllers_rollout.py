@@ -303,7 +303,7 @@ class Simulation:
         return sum(map(len, self.pods.values()))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     replicas=st.integers(1, 12),
     surge=st.one_of(st.integers(0, 5), st.sampled_from(["25%", "100%", "0%"])),
