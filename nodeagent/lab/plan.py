@@ -242,6 +242,9 @@ def underlay_batch() -> str:
             "link add underlay type bridge forward_delay 0 stp_state 0",
             f"address add {gateway()}/{UNDERLAY.prefixlen} dev underlay",
             "link set underlay up",
+            # A packet that no node's rules took has nowhere to go, least of all outside.
+            f"route add unreachable {SERVICE_CIDR}",
+            f"route add unreachable {POD_CIDR}",
             "",
         )
     )

@@ -20,6 +20,7 @@ API_SECONDS = 30.0
 NODES_SECONDS = 60.0
 PODS_SECONDS = 60.0
 POLL_SECONDS = 0.05
+LAST_REPLIES = 3
 
 
 async def wait_for_cluster(config: Path, *, nodes: int, report: phases.Phases) -> None:
@@ -57,7 +58,7 @@ async def _demonstrate(client: rest.Client, *, report: phases.Phases) -> list[st
         replies = (await log(client, demo.CLIENT)).splitlines()
         step.detail = f"{len(replies)} replies"
     if phase != "Succeeded":
-        raise errors.LabError("the client pod did not reach the Service: " + "; ".join(replies))
+        raise errors.LabError("the client pod did not reach the Service: " + "; ".join(replies[-LAST_REPLIES:]))
     return replies
 
 

@@ -52,6 +52,13 @@ def test_a_machine_has_a_default_route_so_that_service_addresses_can_be_translat
     assert "via 192.168.77.1 dev eth0" in sh(two, "node-1", "ip route get 10.96.0.1")
 
 
+def test_a_packet_to_a_service_that_no_rule_takes_goes_nowhere(two: cluster.Running) -> None:
+    began = time.monotonic()
+    said = sh(two, "node-1", "busybox timeout 5 busybox nc -w 4 10.96.200.200 80 </dev/null 2>&1 || true")
+    assert "No route to host" in said
+    assert time.monotonic() - began < 4
+
+
 def test_a_machine_forwards_and_shows_bridged_packets_to_its_rules(two: cluster.Running) -> None:
     names = "net/ipv4/ip_forward net/bridge/bridge-nf-call-iptables net/ipv4/conf/all/route_localnet"
     assert sh(two, "node-1", f"cd /proc/sys && cat {names}").split() == ["1", "1", "1"]
