@@ -48,9 +48,7 @@ def test_configuration_and_secrets_are_files_and_variables(kubectl: Kubectl) -> 
     made = with_volumes(
         "reader",
         {
-            "settings": {
-                "configMap": {"name": "settings", "items": [{"key": "text", "path": "deep/text", "mode": 0o400}]}
-            },
+            "settings": {"configMap": {"name": "settings", "items": [item]}},
             "key": {"secret": {"secretName": "key"}},
             "about": {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
             "memory": {"emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
