@@ -39,6 +39,9 @@ class KubeletServer:
         configz: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         locator = locate.Locator(pods=pods, runtime=runtime)
+        self.listening = asyncio.Event()
+        self.ports: tuple[int, ...] = ()
+        """Of the API and of health, once `listening` is set."""
         self._address = address
         self._health_address = health_address
         self._tls = tls
@@ -60,6 +63,8 @@ class KubeletServer:
         with serve.listen(self._address) as socket, serve.listen(self._health_address) as health_socket:
             server = serve.Server(self._app, sockets=[socket], tls=self._tls(), name="kubelet")
             health = serve.Server(self._health_app, sockets=[health_socket], tls=None, name="kubelet health")
+            self.ports = (socket.getsockname()[1], health_socket.getsockname()[1])
+            self.listening.set()
             async with asyncio.TaskGroup() as group:
                 group.create_task(server.run())
                 group.create_task(health.run())

@@ -19,7 +19,7 @@ from kube.runtime.clock import SystemClock
 from kube.streams import duplex, remotecommand, spdy
 from kube.streams.errors import RefusedError
 from nodeagent import errors
-from nodeagent.server import access, app, locate, reading, streaming
+from nodeagent.server import KubeletServer, access, app, locate, reading, streaming
 
 
 class Kubelet:
@@ -343,3 +343,49 @@ def test_identities_come_from_the_certificate(tmp_path: Path) -> None:
     assert access.from_certificate(der) == access.User("kube-apiserver-kubelet-client", ("system:masters",))
     with pytest.raises(access.AccessError):
         access.from_certificate(b"no certificate")
+
+
+async def test_both_ports_are_served_and_certificates_open_the_first(tmp_path: Path) -> None:
+    ca, other = pki.ensure_ca(tmp_path / "ca"), pki.ensure_ca(tmp_path / "other")
+    pki.write_pair(tmp_path, "kubelet", pki.node_serving(ca, name="node-1", ips=["127.0.0.1"]))
+    server = KubeletServer(
+        address="127.0.0.1:0",
+        health_address="127.0.0.1:0",
+        tls=lambda: serve.tls_context(tmp_path / "kubelet.crt", tmp_path / "kubelet.key", tmp_path / "ca" / "ca.crt"),
+        pods=lambda: [kubelet_server.pod()],
+        runtime=kubelet_server.FakeRuntime(kubelet_server.FakeStreamingServer()),  # type: ignore[arg-type]
+        client=kubelet_server.FakeReviews(),  # type: ignore[arg-type]
+        clock=SystemClock(),
+        registry=CollectorRegistry(),
+        node_name="node-1",
+        health=lambda: None,
+    )
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        task = group.create_task(server.run())
+        await server.listening.wait()
+        assert (await kubelet_server.get(server.ports[1], "/healthz", token=""))[0] == 200
+        assert (await kubelet_server.get(server.ports[1], "/pods"))[0] == 404
+        for authority, groups, answer in [
+            (ca, ["system:masters"], 200),
+            (ca, ["someone"], 403),
+            (None, [], 401),
+            (other, ["system:masters"], None),
+        ]:
+            tls = ssl.create_default_context(cafile=str(tmp_path / "ca" / "ca.crt"))
+            if authority is not None:
+                pki.write_pair(tmp_path, "client", pki.issue(authority, cn="someone", organizations=groups))
+                tls.load_cert_chain(tmp_path / "client.crt", tmp_path / "client.key")
+            assert await status_of(server.ports[0], tls) == answer
+        task.cancel()
+
+
+async def status_of(port: int, tls: ssl.SSLContext) -> int | None:
+    """The status of /pods, None when the handshake fails."""
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+        writer.write(b"GET /pods HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        head = await reader.read(100)
+        writer.close()
+    except OSError:
+        return None
+    return int(head.split()[1]) if head else None
