@@ -71,10 +71,8 @@ class FrontDoor:
         try:
             request = read(scope)
             await self._serve(request, receive, sending, headers)
-        except ClientGone:
-            log.debug("%s %s: the client left", scope["method"], scope["path"])
         except Exception as e:
-            await self._fail(e, request, scope, receive, sending, headers)
+            await self._fail(alone(e), request, scope, receive, sending, headers)
         self._measure.done(request, code=sending.code, seconds=time.perf_counter() - started)
 
     async def _serve(self, request: Request, receive: Receive, send: "_Sending", headers: Headers) -> None:
@@ -124,6 +122,9 @@ class FrontDoor:
         send: "_Sending",
         headers: Headers,
     ) -> None:
+        if isinstance(error, ClientGone):
+            log.debug("%s %s: the client left", scope["method"], scope["path"])
+            return
         answer = as_api_error(error)
         if answer.code >= 500 and not isinstance(error, status.ApiError | errors.StoreError | TimeoutError):
             log.exception("%s %s failed; this is a fault of the server", scope["method"], scope["path"])
@@ -135,14 +136,15 @@ class FrontDoor:
         await _answer(reply.of_error(answer), refused, receive, send, headers)
 
 
+def alone(error: Exception) -> Exception:
+    """The one failure inside groups of one, which task groups wrap around it."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
 def as_api_error(error: Exception) -> status.ApiError:
     """Any failure as the Status a client is told."""
-    if (
-        isinstance(error, BaseExceptionGroup)
-        and len(error.exceptions) == 1
-        and isinstance(error.exceptions[0], Exception)
-    ):
-        return as_api_error(error.exceptions[0])
     if isinstance(error, status.ApiError):
         return error
     if isinstance(error, errors.StoreError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from controlplane.apiserver import rendering, selecting
+from controlplane.apiserver.body import ClientGone
 from controlplane.apiserver.context import Context
 from controlplane.apiserver.reply import Answer, Headers, Receive, Send
 from controlplane.apiserver.request import Request
@@ -19,6 +20,7 @@ from kube import status
 
 MIN_SECONDS = 1800.0
 BOOKMARK_SECONDS = 60.0
+READ_SECONDS = 60.0
 CHUNK_BYTES = 64 * 1024
 INVALID = "ListOptions.meta.k8s.io"
 
@@ -181,4 +183,9 @@ async def _start(send: Send, headers: Headers) -> None:
 
 
 async def _send(send: Send, frames: Sequence[bytes]) -> None:
-    await send({"type": "http.response.body", "body": b"".join(frames), "more_body": True})
+    """Send lines; a client that reads nothing for a minute is given up, with what waits for it."""
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            await send({"type": "http.response.body", "body": b"".join(frames), "more_body": True})
+    except TimeoutError as e:
+        raise ClientGone from e

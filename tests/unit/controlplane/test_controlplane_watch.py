@@ -13,7 +13,8 @@ from controlplane.store.cache import HistoryGone, ResourceCache
 from controlplane.store.entries import encode, inject
 from controlplane.store.scope import Scope
 from kube import labels
-from tests.fakes.api_harness import Harness
+from kube.client.inprocess import InProcessTransport
+from tests.fakes.api_harness import ADMIN, Harness
 
 Object = dict[str, Any]
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -216,6 +217,19 @@ async def test_watches_end_cleanly_when_the_server_stops(api: Harness) -> None:
     await anext(stream)
     api.storage.cache("configmaps").end_watches()
     assert [event async for event in stream] == []
+
+
+async def test_a_client_that_does_not_read_is_given_up(api: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controlplane.apiserver.verbs.watching.READ_SECONDS", 0.05)
+    cache = api.storage.cache("configmaps")
+    transport = InProcessTransport(api.server.app, ADMIN)
+    async with transport.stream("GET", MAPS, params={"watch": "1"}):
+        for number in range(30):
+            await made(api, f"c{number}")
+            await asyncio.sleep(0)
+        assert cache.watching == 1
+        await asyncio.sleep(0.2)
+        assert cache.watching == 0
 
 
 async def test_tables_and_metadata_only_are_watched_too(api: Harness) -> None:
