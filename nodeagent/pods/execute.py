@@ -99,6 +99,8 @@ class Executor:
         it, box = spec.find(pod, start.name), seen.sandbox
         if it is None or box is None:
             raise errors.StartError("ContainerCreating", f"container {start.name} has no sandbox yet")
+        for unused in [c for c in seen.of(it.name) if c.state == "created"]:
+            await self._kit.runtime.containers.remove(unused.id)  # its name would be taken
         sandbox_config = self.sandbox_config(pod, box.attempt)
         image = await self._kit.images.ensure(pod, it, sandbox=sandbox_config)
         config = await self._config(pod, it, start, seen, image=image, volumes=volumes)

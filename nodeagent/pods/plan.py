@@ -263,10 +263,12 @@ def started_anew(pod: types.Pod, situation: Situation, name: str, kind: Kind) ->
     """A start with the right restart count, which never falls even if the runtime has forgotten the container."""
     latest = situation.seen.latest(name)
     recorded = spec.restarts_recorded(pod).get(name)
-    counts = [observed.restart_count(latest) + 1] if latest else []
+    # One that was made but never started is made again in its place: that is no restart.
+    unused = latest is not None and latest.state == "created"
+    counts = [observed.restart_count(latest) + (not unused)] if latest else []
     if recorded is not None:
         counts.append(recorded + (0 if latest else 1))
-    ended = finished_at(latest) if latest and latest.state != "running" else None
+    ended = finished_at(latest) if latest and latest.state not in ("running", "created") else None
     return Start(name=name, kind=kind, restart_count=max(counts, default=0), finished_at=ended)
 
 

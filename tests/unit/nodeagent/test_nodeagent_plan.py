@@ -55,8 +55,9 @@ def test_a_pod_that_never_restarts_ends_with_its_last_container() -> None:
     assert planned(both, sandbox(), ran("a", "exited", code=1), ran("b", "exited")).end == plan.End()
 
 
-def test_a_container_that_was_created_but_never_started_is_made_again() -> None:
-    assert starts(planned(pod(restartPolicy="Never"), sandbox(), ran(state="created"))) == [("main", 1)]
+def test_a_container_that_was_created_but_never_started_is_made_again_which_is_no_restart() -> None:
+    assert starts(planned(pod(restartPolicy="Never"), sandbox(), ran(state="created"))) == [("main", 0)]
+    assert starts(planned(pod(), sandbox(), ran(state="created", restarts=2))) == [("main", 2)]
 
 
 def test_a_container_of_another_image_is_killed_and_started_again() -> None:

@@ -409,3 +409,15 @@ async def test_a_status_refused_for_a_moment_is_written_later(node: Node) -> Non
     node.server.refuse(status.unavailable("busy"))
     await eventually(node.ready)
     assert isinstance(node.pool.workers[0].pod, types.Pod)
+
+
+async def test_a_container_made_by_an_agent_that_died_before_its_start_is_replaced(
+    tmp_path: Path, server: FakeApiServer
+) -> None:
+    runtime = FakeRuntime(now=time.time_ns)
+    runtime.fail["StartContainer"] = errors.RuntimeUnavailable("StartContainer", "the agent dies here")
+    async with Node(tmp_path, server, runtime).alive() as node:
+        node.put()
+        await eventually(node.ready)
+        (only,) = runtime.made.values()
+        assert only.annotations[labels.RESTART_COUNT] == "0"
