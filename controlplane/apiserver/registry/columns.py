@@ -41,7 +41,6 @@ class Column:
 NAME = Column("Name", "Name of the object, unique among those of its kind in one namespace.", format="name")
 AGE = Column("Age", "Time since the server stored the object.")
 PLAIN = (NAME, Column("Created At", "When the server stored the object, in UTC.", type="date"))
-NAME_AGE = (NAME, AGE)
 CONTAINERS = Column("Containers", "Names of the containers of the pod template.", priority=WIDE)
 IMAGES = Column("Images", "Images of the containers of the pod template.", priority=WIDE)
 SELECTOR = Column("Selector", "Labels that select the pods.", priority=WIDE)

@@ -16,7 +16,6 @@ _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _LABEL_UNDERSCORE = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 _SUBDOMAIN_UNDERSCORE = rf"{_LABEL_UNDERSCORE}(\.{_LABEL_UNDERSCORE})*"
-_DNS1035 = "[a-z]([-a-z0-9]*[a-z0-9])?"
 _QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _CONFIG_KEY = "[-._a-zA-Z0-9]+"
 _HEADER = "[-A-Za-z0-9]+"
@@ -25,7 +24,6 @@ _PERCENT = "[0-9]+%"
 _label_re = re.compile(_LABEL)
 _subdomain_re = re.compile(_SUBDOMAIN)
 _subdomain_underscore_re = re.compile(_SUBDOMAIN_UNDERSCORE)
-_dns1035_re = re.compile(_DNS1035)
 _qualified_re = re.compile(_QUALIFIED)
 _config_key_re = re.compile(_CONFIG_KEY)
 _header_re = re.compile(_HEADER)
@@ -82,16 +80,6 @@ def dns_subdomain_underscore(value: str) -> tuple[str, ...]:
         text = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', "
         text += "and must start and end with an alphanumeric character"
         faults.append(_pattern(text, _SUBDOMAIN_UNDERSCORE, "example.com"))
-    return tuple(faults)
-
-
-def dns1035_label(value: str) -> tuple[str, ...]:
-    """An RFC 1035 label: it starts with a letter."""
-    faults = _too_long(value, 63)
-    if not _dns1035_re.fullmatch(value):
-        text = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', "
-        text += "start with an alphabetic character, and end with an alphanumeric character"
-        faults.append(_pattern(text, _DNS1035, "my-name", "abc-123"))
     return tuple(faults)
 
 
@@ -184,13 +172,6 @@ def percent(value: str) -> tuple[str, ...]:
         return ()
     text = "a valid percent string must be a numeric string followed by an ending '%'"
     return (_pattern(text, _PERCENT, "1%", "93%"),)
-
-
-def path_segment(value: str) -> tuple[str, ...]:
-    """Any text that can stand between two slashes of a URL path."""
-    if value in (".", ".."):
-        return (f"may not be '{value}'",)
-    return tuple(f"may not contain '{char}'" for char in ("/", "%") if char in value)
 
 
 def unix_id(value: int) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from controlplane.apiserver.registry import ages, columns, field, quantities, selectors, workload
+from controlplane.apiserver.registry import ages, columns, field, names, quantities, selectors, workload
 from controlplane.apiserver.registry.columns import Column, count
 from controlplane.apiserver.registry.strategy import JSON, Plain
 from controlplane.apiserver.registry.validate_pod import PREEMPTION
@@ -78,7 +78,8 @@ class RuntimeClasses(Plain):
         quantities.canonical_map((obj.get("overhead") or {}).get("podFixed"))
 
     def validate(self, obj: JSON) -> field.Errors:
-        return [] if obj.get("handler") else [field.required("handler")]
+        handler = obj.get("handler") or ""
+        return field.invalids("handler", handler, names.dns_label(handler))
 
     def validate_change(self, obj: JSON, old: JSON) -> field.Errors:
         return field.immutable("handler", obj.get("handler"), old.get("handler"))

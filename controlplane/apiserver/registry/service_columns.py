@@ -18,7 +18,6 @@ COLUMNS: tuple[Column, ...] = (
     columns.AGE,
     columns.SELECTOR,
 )
-_WIDTH = 16
 
 
 def cells(obj: Mapping[str, Any], now: datetime) -> list[Any]:

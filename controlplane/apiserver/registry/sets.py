@@ -159,6 +159,8 @@ class StatefulSets(Plain):
                 errors.append(field.unsupported(f"spec.persistentVolumeClaimRetentionPolicy.{key}", value, _RETENTION))
         errors += workload.numbers("spec", spec, "replicas", "minReadySeconds")
         errors += field.nonnegative("spec.ordinals.start", (spec.get("ordinals") or {}).get("start"))
+        if service := spec.get("serviceName"):
+            errors += field.invalids("spec.serviceName", service, names.dns_label(service))
         errors += workload.selector(spec, kind="statefulset")
         return errors + workload.template(spec, kind="StatefulSet")
 

@@ -72,8 +72,6 @@ KEY = (
         (names.port_name, "-a--b", ["must not contain consecutive hyphens", "must not begin or end with a hyphen"]),
         (names.port_name, "abcdefghijklmnop", ["must be no more than 15 bytes"]),
         (names.port_name, "A", ["must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)", "must contain at least one letter (a-z)"]),
-        (names.path_segment, "system:node", []),
-        (names.path_segment, "a/b%", ["may not contain '/'", "may not contain '%'"]),
         (names.percent, "25%", []),
         (names.percent, "x%", ["a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"]),
     ],

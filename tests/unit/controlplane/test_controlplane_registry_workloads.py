@@ -1,5 +1,5 @@
 # ruff: noqa: E501 (a table of cases reads best with one case on a line)
-"""Workloads: defaults, selectors that must match templates, strategies, immutability, and the scale subresource."""
+"""Workloads: defaults, selectors that must match templates, strategies and immutability."""
 
 import copy
 from typing import Any
@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 
 from controlplane.apiserver import registry
-from controlplane.apiserver.registry import scale
 from kube import scheme
 from kube.scheme import Resource
-from kube.status import ApiError
 
 Spec = dict[str, Any]
 LABELS = {"app": "web"}
@@ -206,43 +204,3 @@ def test_a_controller_revision_never_changes() -> None:
     assert old["data"] == {"spec": {"x": None}}
     found = strategy.validate_update({"metadata": meta, "data": {}, "revision": 2}, old)
     assert [str(error) for error in found] == ["data: Invalid value: {}: field is immutable"]
-
-
-def test_the_scale_of_a_deployment() -> None:
-    obj = created(scheme.DEPLOYMENTS, {**BASE, "replicas": 3})
-    obj["metadata"] |= {"uid": "u", "resourceVersion": "7", "labels": {"a": "b"}}
-    obj["status"] = {"replicas": 2}
-    assert scale.scale_of(obj) == {
-        "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
-        "metadata": {"name": "web", "namespace": "default", "uid": "u", "resourceVersion": "7"},
-        "spec": {"replicas": 3},
-        "status": {"replicas": 2, "selector": "app=web"},
-    }
-
-
-def test_the_scale_of_a_replication_controller_knows_its_plain_selector() -> None:
-    obj = {"metadata": {}, "spec": {"selector": {"a": "b", "c": "d"}}}
-    assert scale.scale_of(obj)["status"]["selector"] == "a=b,c=d"
-
-
-def test_a_scale_is_applied_to_a_copy() -> None:
-    obj = created(scheme.DEPLOYMENTS, BASE)
-    changed = scale.apply_scale(obj, {"metadata": {"resourceVersion": "9"}, "spec": {"replicas": 5}})
-    assert (changed["spec"]["replicas"], changed["metadata"]["resourceVersion"]) == (5, "9")
-    assert (obj["spec"]["replicas"], obj["metadata"].get("resourceVersion")) == (1, None)
-    assert scale.apply_scale(obj, {"spec": {}})["spec"]["replicas"] == 0
-
-
-@pytest.mark.parametrize(
-    ("asked", "code", "message"),
-    [
-        ({"spec": {"replicas": -1}}, 422, 'Scale.autoscaling "web" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0'),
-        ({"metadata": {"name": "other"}}, 400, "the name of the object (other) does not match the name on the URL (web)"),
-        ({"spec": {"replicas": "3"}}, 400, 'Scale in version "v1" cannot be handled as a Scale: spec.replicas: want a whole number'),
-    ],
-)  # fmt: skip
-def test_a_wrong_scale_is_refused(asked: Spec, code: int, message: str) -> None:
-    with pytest.raises(ApiError) as caught:
-        scale.apply_scale(created(scheme.DEPLOYMENTS, BASE), asked)
-    assert (caught.value.code, caught.value.message) == (code, message)
