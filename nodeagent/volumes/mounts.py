@@ -214,11 +214,13 @@ class Volumes:
         meta = held.pod.metadata
         try:
             await self.mount(held.pod) if self._pods.get(meta.uid) is held else None
-        except VolumeError as e:
+        except Exception as e:  # one pod's volumes must not keep the others' from being refreshed
             # The files stay as they were: a running container keeps what it has.
-            if held.complaint != e.message:
-                log.warning("volumes of pod %s/%s not brought up to date: %s", meta.namespace, meta.name, e)
-            held.complaint = e.message
+            if held.complaint != str(e):
+                unexpected = None if isinstance(e, VolumeError) else e
+                text = "volumes of pod %s/%s not brought up to date: %s"
+                log.warning(text, meta.namespace, meta.name, e, exc_info=unexpected)
+            held.complaint = str(e)
             return False
         held.complaint = ""
         return True

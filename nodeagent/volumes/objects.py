@@ -137,12 +137,14 @@ class Objects:
                 if await self._watch_once(entry):
                     return
                 delays.reset(entry.key)
-            except (status.ApiError, errors.ClientError, ValueError) as e:
-                if isinstance(e, status.ApiError):
-                    entry.version = ""
+            except errors.ClientError as e:
+                pause = delays.next(entry.key)
+                _tell(entry.key, e, pause)
+            except Exception as e:  # whatever one object's watch meets, the others go on
+                entry.version = ""
                 if not status.is_gone(e):
-                    key, pause = entry.key, delays.next(entry.key)
-                    log.info("watch of %s %s/%s: %s; again in %.0f s", key.kind, key.namespace, key.name, e, pause)
+                    pause = delays.next(entry.key)
+                    _tell(entry.key, e, pause)
 
     async def _watch_once(self, entry: _Entry) -> bool:
         """Watch from the last known state until the server ends it. True: the object is immutable, nothing is left."""
@@ -167,14 +169,20 @@ class Objects:
         """Follow some events. True: the object has become immutable."""
         for event in batch:
             obj = msgspec.json.decode(event.raw)
+            version = obj["metadata"]["resourceVersion"]  # before the rest: what has none is no object
             if event.type == "DELETED":
                 self._set(entry, None)
             elif event.type in ("ADDED", "MODIFIED"):
                 self._set(entry, decode(entry.key.kind, obj))
-            entry.version = obj["metadata"]["resourceVersion"]
+            entry.version = version
         return entry.content is not None and entry.content.immutable
 
     def _set(self, entry: _Entry, content: Content | None) -> None:
         if content != entry.content:
             entry.content = content
             self._on_change(entry.key)
+
+
+def _tell(key: ObjectKey, error: Exception, pause: float) -> None:
+    text = str(error) or type(error).__name__
+    log.info("watch of %s %s/%s: %s; again in %.0f s", key.kind, key.namespace, key.name, text, pause)

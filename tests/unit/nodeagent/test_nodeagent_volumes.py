@@ -17,6 +17,7 @@ import pytest
 from fakes.volume_api import FakeVolumeApi
 from fakes.volume_mounter import FakeMounter
 from kube import scheme, status, types
+from kube.client.watch import WatchEvent
 from kube.runtime.clock import SystemClock
 from nodeagent.volumes import VolumeError, Volumes
 
@@ -180,6 +181,16 @@ async def test_a_deleted_object_leaves_the_files_as_they_are(node: Node) -> None
     node.api.drop(scheme.CONFIG_MAPS, "m")
     await asyncio.sleep(0.05)
     assert (path / "a").read_text() == "1"
+
+
+async def test_nonsense_on_a_watch_ends_neither_it_nor_the_others(node: Node) -> None:
+    node.api.put(scheme.CONFIG_MAPS, "m", data={"a": "1"})
+    path = (await node.volumes.mount(a_pod({"name": "v", "configMap": {"name": "m"}})))["v"]
+    await eventually(lambda: len(node.api.watches) == 1)
+    node.api.watches[0][1].put_nowait(WatchEvent("MODIFIED", msgspec.Raw(b"{}")))
+    await eventually(lambda: node.api.watches == [])
+    node.api.put(scheme.CONFIG_MAPS, "m", data={"a": "2"})
+    await eventually(lambda: (path / "a").read_text() == "2")
 
 
 async def test_one_object_is_watched_once_for_all_pods_and_no_more_after_the_last(node: Node) -> None:
