@@ -42,6 +42,9 @@ class TurnedClock(SystemClock):
     def now(self) -> datetime.datetime:
         return super().now() + self.offset
 
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds / 50)
+
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
