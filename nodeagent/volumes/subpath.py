@@ -23,13 +23,13 @@ def open_beneath(volume: Path, sub_path: str) -> int:
     parts = sub_path.split("/")
     if sub_path.startswith("/") or ".." in parts:
         raise VolumeError(f"subPath {sub_path} must be relative and must not contain '..'")
-    base = os.path.realpath(volume)
-    target = os.path.realpath(os.path.join(base, sub_path))
-    if target != base and not target.startswith(base + "/"):
-        raise VolumeError(f"subPath {sub_path} leads out of its volume")
-    names = [name for name in os.path.relpath(target, base).split("/") if name != "."]
     try:
-        return _walk(base, names)
+        # Resolving and walking fail, and do no harm, when the volume's contents are changed in between.
+        base = os.path.realpath(volume)
+        target = os.path.realpath(os.path.join(base, sub_path))
+        if target != base and not target.startswith(base + "/"):
+            raise VolumeError(f"subPath {sub_path} leads out of its volume")
+        return _walk(base, [name for name in os.path.relpath(target, base).split("/") if name != "."])
     except OSError as e:
         raise VolumeError(f"failed to prepare subPath {sub_path}: {os.strerror(e.errno or 0)}") from e
 
