@@ -271,6 +271,7 @@ class ServiceSpec(Projection):
     cluster_ip: str = ""
     ip_families: tuple[str, ...] = ()
     publish_not_ready_addresses: bool = False
+    traffic_distribution: str | None = None
 
 
 class Service(Projection):

@@ -4,21 +4,24 @@
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from controlplane.controllers import backends, ownership, podstate, writes
 from controlplane.controllers.backends import Port
 from controlplane.controllers.services import ServiceLoop
-from controlplane.projection import JSON, EndpointSlice, Meta, Pod, Service
+from controlplane.projection import JSON, EndpointSlice, Meta, Node, Pod, Service
 from kube import scheme
 from kube.runtime.component import Deps
 
 MAX_ENDPOINTS = 100
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+ZONE = "topology.kubernetes.io/zone"
 MANAGER = "endpointslice-controller.k8s.io"
-WORKERS = 5
+SAME_ZONE, SAME_NODE = ("PreferClose", "PreferSameZone"), "PreferSameNode"
+NO_ZONES: Mapping[str, str] = MappingProxyType({})
 _RESERVED = frozenset((SERVICE_NAME, MANAGED_BY, backends.HEADLESS))
 
 Group = tuple[str, tuple[Port, ...]]  # address family and ports: what all endpoints of one slice share
@@ -38,14 +41,16 @@ class _Draft:
         return MAX_ENDPOINTS - len(self.endpoints)
 
 
-def plan(service: Service, pods: Sequence[Pod], slices: Iterable[EndpointSlice]) -> tuple[writes.Write, ...]:
-    """The writes that make a Service's slices show its pods."""
+def plan(
+    service: Service, pods: Sequence[Pod], slices: Iterable[EndpointSlice], *, zones: Mapping[str, str] = NO_ZONES
+) -> tuple[writes.Write, ...]:
+    """The writes that make a Service's slices show its pods. zones: by node name, for nodes that have one."""
     existing = [s for s in slices if not s.metadata.deletion_timestamp]
     if service.metadata.deletion_timestamp:
         return ()
     if not backends.has_endpoints(service):
         return tuple(map(_deletion, existing))
-    wanted = _endpoints(service, pods)
+    wanted = _endpoints(service, pods, zones)
     groups = dict.fromkeys([*wanted, *map(_group, existing)])
     drafts = [draft for group in groups for draft in _fill(group, wanted.get(group, {}), existing)]
     stamp = backends.trigger_time(service, pods)
@@ -61,18 +66,18 @@ def plan(service: Service, pods: Sequence[Pod], slices: Iterable[EndpointSlice])
     return tuple(write for write in (*planned, *map(_deletion, stray)) if write)
 
 
-def _endpoints(service: Service, pods: Iterable[Pod]) -> dict[Group, dict[str, JSON]]:
+def _endpoints(service: Service, pods: Iterable[Pod], zones: Mapping[str, str]) -> dict[Group, dict[str, JSON]]:
     """What must be shown: by group, endpoints by address."""
     wanted: dict[Group, dict[str, JSON]] = defaultdict(dict)
     for pod in pods:
         for family in backends.families(service):
             ip = backends.address(pod, family)
             if ip:
-                wanted[family, backends.ports(service, pod)][ip] = _endpoint(service, pod, ip)
+                wanted[family, backends.ports(service, pod)][ip] = _endpoint(service, pod, ip, zones.get(pod.spec.node_name, ""))
     return wanted
 
 
-def _endpoint(service: Service, pod: Pod, ip: str) -> JSON:
+def _endpoint(service: Service, pod: Pod, ip: str, zone: str) -> JSON:
     serving, terminating = podstate.is_ready(pod), bool(pod.metadata.deletion_timestamp)
     ready = service.spec.publish_not_ready_addresses or (serving and not terminating)
     shown: JSON = {
@@ -82,9 +87,22 @@ def _endpoint(service: Service, pod: Pod, ip: str) -> JSON:
     }
     if pod.spec.node_name:
         shown["nodeName"] = pod.spec.node_name
+    if zone:
+        shown["zone"] = zone
+    if ready and (hints := _hints(service, pod, zone)):
+        shown["hints"] = hints
     if name := backends.hostname(service, pod):
         shown["hostname"] = name
     return shown
+
+
+def _hints(service: Service, pod: Pod, zone: str) -> JSON:
+    """For whom an endpoint is meant, where the Service asks for closeness: its own zone, or its own node."""
+    asked = service.spec.traffic_distribution
+    if asked not in (*SAME_ZONE, SAME_NODE):
+        return {}
+    hints: JSON = {"forZones": [{"name": zone}]} if zone else {}
+    return hints | ({"forNodes": [{"name": pod.spec.node_name}]} if asked == SAME_NODE else {})
 
 
 def _group(slice: EndpointSlice) -> Group:
@@ -190,20 +208,34 @@ class Controller:
         self._slices = deps.informers.get(
             scheme.ENDPOINT_SLICES, EndpointSlice, label_selector=f"{MANAGED_BY}={MANAGER}"
         )
-        self._source = ServiceLoop("endpointslice", deps=deps, reads=(self._slices,), update=self._update)
+        self._nodes = deps.informers.get(scheme.NODES, Node)
+        reads = (self._slices, self._nodes)
+        self._source = ServiceLoop("endpointslice", deps=deps, reads=reads, update=self._update)
         self.loop = self._source.loop
         self._of_service = self._slices.add_index(_service_key)
         self._slices.subscribe(self._on_slice)
+        self._nodes.subscribe(self._on_node)
 
     def _on_slice(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         for slice in (old, new):
             for key in _service_key(slice) if slice else ():
                 self.loop.queue.add(key)
 
+    def _on_node(self, old: Node | None, new: Node | None) -> None:
+        """A node that gets or changes its zone changes what is said of the pods on it."""
+        before, after = (one.metadata.labels.get(ZONE, "") if one else "" for one in (old, new))
+        if new and before != after:
+            self._source.look_at_node(new.metadata.name)
+
+    def _zone(self, node: str) -> str:
+        found = self._nodes.cache.get(node)
+        return found.metadata.labels.get(ZONE, "") if found else ""
+
     async def _update(self, key: str, service: Service | None, pods: Sequence[Pod]) -> None:
         if service is None:
             return  # the garbage collector takes the slices of a deleted Service
-        for write in plan(service, pods, self._of_service.get(key)):
+        zones = {pod.spec.node_name: self._zone(pod.spec.node_name) for pod in pods}
+        for write in plan(service, pods, self._of_service.get(key), zones=zones):
             await self.loop.write(key, write, informer=self._slices)
 
 

@@ -32,6 +32,7 @@ class ServiceLoop:
         )
         self._services_in = self._services.add_index(lambda service: [service.metadata.namespace])
         self._pods_by_label = self._pods.add_index(_labels)
+        self._pods_on = self._pods.add_index(lambda pod: [pod.spec.node_name] if pod.spec.node_name else [])
         self._services.subscribe(self._on_service)
         self._pods.subscribe(self._on_pod)
 
@@ -48,6 +49,11 @@ class ServiceLoop:
                 for service in self._services_in.get(pod.metadata.namespace):
                     if backends.has_endpoints(service) and _selects(service, pod):
                         self._on_service(None, service)
+
+    def look_at_node(self, node: str) -> None:
+        """Look again at the Services of the pods on a node."""
+        for pod in self._pods_on.get(node):
+            self._on_pod(None, pod)
 
     async def _reconcile(self, key: str) -> None:
         if key == "default/kubernetes":

@@ -202,6 +202,25 @@ def test_a_pods_own_name_shows_only_below_its_service() -> None:
     assert [e.get("hostname") for e in one.endpoints] == ["a-0", None]
 
 
+@pytest.mark.parametrize(
+    ("asked", "hints"),
+    [
+        (None, None),
+        ("PreferClose", {"forZones": [{"name": "a"}]}),
+        ("PreferSameZone", {"forZones": [{"name": "a"}]}),
+        ("PreferSameNode", {"forZones": [{"name": "a"}], "forNodes": [{"name": "n1"}]}),
+    ],
+)
+def test_endpoints_tell_their_zone_and_whom_they_are_meant_for(asked: str | None, hints: Any) -> None:
+    close = service(trafficDistribution=asked) if asked else service()
+    pods = [pod("a", "10.0.0.1"), pod("b", "10.0.0.2", ready=False)]
+    [create] = endpointslice.plan(close, pods, [], zones={"n1": "a"})
+    assert isinstance(create, writes.Create)
+    ready, unready = create.body["endpoints"]
+    assert (ready["zone"], ready.get("hints")) == ("a", hints)
+    assert "hints" not in unready
+
+
 def test_finished_pods_and_pods_without_address_have_no_endpoint() -> None:
     pods = [pod("a", "10.0.0.1", phase="Succeeded"), pod("b", ""), pod("c", "10.0.0.3")]
     assert [one.metadata.name for one in backends.selected(service(), pods)] == ["c"]
