@@ -99,7 +99,6 @@ class KubeletConfiguration(documents.Section, frozen=True, kw_only=True):
     system_reserved: dict[str, str] = {}
     eviction_hard: dict[str, str] = msgspec.field(default_factory=lambda: {"memory.available": "100Mi"})
     allowed_unsafe_sysctls: list[str] = []
-    static_pod_path: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -154,6 +154,13 @@ async def eventually(true: Callable[[], Any], *, seconds: float = 8.0) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here depends on how often is looked: look often."""
+    monkeypatch.setattr(observe, "LIST_PERIOD", 0.1)
+    monkeypatch.setattr(pool, "HOUSEKEEPING", 0.1)
+
+
 @pytest.fixture
 def server() -> FakeApiServer:
     return FakeApiServer()
@@ -272,8 +279,7 @@ async def test_pods_of_nobody_are_ended_after_all_sources_have_spoken(tmp_path: 
         await asyncio.sleep(0.3)
         assert runtime.running("main"), "nothing is ended while the API has not spoken"
         server.reachable = True
-        await eventually(lambda: not runtime.boxes, seconds=15)
-        assert second.kit.cgroups.pods() == set()
+        await eventually(lambda: not runtime.boxes and second.kit.cgroups.pods() == set(), seconds=15)
 
 
 async def test_a_pod_whose_object_is_forced_away_is_cleaned_up(node: Node) -> None:
@@ -421,3 +427,19 @@ async def test_a_container_made_by_an_agent_that_died_before_its_start_is_replac
         await eventually(node.ready)
         (only,) = runtime.made.values()
         assert only.annotations[labels.RESTART_COUNT] == "0"
+
+
+async def test_a_runtime_that_tells_events_is_heard_at_once_and_seldom_listed(
+    tmp_path: Path, server: FakeApiServer
+) -> None:
+    runtime = FakeRuntime(now=time.time_ns)
+    runtime.with_events = True
+    async with Node(tmp_path, server, runtime).alive() as node:
+        node.put()
+        await eventually(node.ready)
+        await asyncio.sleep(0.2)  # the listing that was due before the first event
+        before = runtime.calls.count("ListContainers")
+        runtime.exit(runtime.running("main").id, 1)
+        await eventually(lambda: runtime.running("main").annotations[labels.RESTART_COUNT] == "1", seconds=0.5)
+        await asyncio.sleep(0.5)
+        assert runtime.calls.count("ListContainers") - before <= 4
