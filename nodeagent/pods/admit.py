@@ -29,10 +29,24 @@ def reject(pod: types.Pod, *, others: Iterable[types.Pod], node: Node) -> plan.E
     if forbidden:
         return plan.End(reason="SysctlForbidden", message=f'forbidden sysctl: "{forbidden[0]}" not allowlisted')
     present = [other for other in others if other.metadata.uid != pod.metadata.uid]
+    if any(clash(mine, theirs) for other in present for theirs in host_ports(other) for mine in host_ports(pod)):
+        return rejected("NodePorts", "Predicate NodePorts failed")
     most = quantity.parse(node.allocatable.get("pods", "0")).value()
     if len(present) + 1 > most:
         return out_of("pods", asked=1, used=len(present), capacity=most)
     return no_room(pod, qos.total(present), node)
+
+
+def host_ports(pod: types.Pod) -> list[types.ContainerPort]:
+    """The ports of the node it wants."""
+    return [port for c in (*pod.spec.init_containers, *pod.spec.containers) for port in c.ports if port.host_port]
+
+
+def clash(one: types.ContainerPort, other: types.ContainerPort) -> bool:
+    """Whether two pods want the same port on the same address; no address means every one."""
+    everywhere = ("", "0.0.0.0", "::")
+    same = (one.host_port, one.protocol) == (other.host_port, other.protocol)
+    return same and (one.host_ip == other.host_ip or one.host_ip in everywhere or other.host_ip in everywhere)
 
 
 def no_room(pod: types.Pod, used: qos.Amounts, node: Node) -> plan.End | None:

@@ -10,8 +10,6 @@ from kube.runtime import clock
 AnyContainer = types.Container | types.EphemeralContainer
 DEFAULT_GRACE: Final = 30
 TERMINAL: Final = ("Succeeded", "Failed")
-STATIC_SOURCE: Final = "kubernetes.io/config.source"
-MIRROR: Final = "kubernetes.io/config.mirror"
 
 
 def key(pod: types.Pod) -> str:
@@ -81,11 +79,6 @@ def grace(pod: types.Pod) -> int:
 def content_hash(container: AnyContainer) -> str:
     """Changes when the container must be replaced: only the image of a running pod's container can change."""
     return hashlib.sha256(f"{container.name}\0{container.image}".encode()).hexdigest()[:8]
-
-
-def is_static(pod: types.Pod) -> bool:
-    """Whether the pod comes from this node's own files."""
-    return pod.metadata.annotations.get(STATIC_SOURCE, "api") != "api"
 
 
 def deadline(pod: types.Pod) -> float | None:

@@ -113,3 +113,23 @@ def test_a_sysctl_that_is_not_safe_is_refused_unless_the_node_allows_it() -> Non
     assert found is not None and found.reason == "SysctlForbidden" and "kernel.msgmax" in found.message
     allowing = admit.Node(name="n1", labels={}, allocatable=NODE.allocatable, unsafe_sysctls=("kernel.msg*",))
     assert admit.reject(with_sysctl("kernel.msgmax"), others=[], node=allowing) is None
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "fits"),
+    [
+        ({"hostPort": 80}, {"hostPort": 80}, False),
+        ({"hostPort": 80}, {"hostPort": 81}, True),
+        ({"hostPort": 80}, {"hostPort": 80, "protocol": "UDP"}, True),
+        ({"hostPort": 80, "hostIP": "10.0.0.1"}, {"hostPort": 80, "hostIP": "10.0.0.2"}, True),
+        ({"hostPort": 80, "hostIP": "10.0.0.1"}, {"hostPort": 80}, False),
+        ({}, {}, True),
+    ],
+)
+def test_a_port_of_the_node_is_given_once(mine: dict[str, Any], theirs: dict[str, Any], fits: bool) -> None:
+    def using(port: dict[str, Any], uid: str) -> Any:
+        return pod(container(ports=[{"containerPort": 8080, **port}]), metadata={"uid": uid})
+
+    found = admit.reject(using(mine, "a"), others=[using(theirs, "b")], node=NODE)
+    assert (found is None) is fits
+    assert fits or (found is not None and found.reason == "NodePorts")

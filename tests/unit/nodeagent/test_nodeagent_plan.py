@@ -60,6 +60,11 @@ def test_a_container_that_was_created_but_never_started_is_made_again_which_is_n
     assert starts(planned(pod(), sandbox(), ran(state="created", restarts=2))) == [("main", 2)]
 
 
+def test_a_container_in_unknown_state_is_killed_before_another_is_started() -> None:
+    found = planned(pod(restartPolicy="Never"), sandbox(), ran(state="unknown"))
+    assert [k.id for k in found.kill] == ["main-0"] and starts(found) == [("main", 1)]
+
+
 def test_a_container_of_another_image_is_killed_and_started_again() -> None:
     found = planned(pod(restartPolicy="Never"), sandbox(), ran(image="other:1"))
     assert [k.id for k in found.kill] == ["main-0"] and starts(found) == [("main", 1)]
