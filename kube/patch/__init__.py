@@ -1,7 +1,8 @@
-"""The three ways to patch an object: JSON patch, merge patch, strategic merge patch.
+"""The ways to patch an object: JSON patch, merge patch, strategic merge patch, and server-side apply.
 
 Owns applying a patch to a document. Inputs are never changed and the result shares nothing with them.
-Must not know HTTP, kinds or storage: the strategic rules come in as a `MergeRules`.
+Must not know HTTP, kinds or storage: the rules of a type come in as a `MergeRules` or a `Structure`. Server-side
+apply is in `apply` (what a write makes of an object and its owners), on top of `owners`, `typed` and `fieldset`.
 """
 
 from kube.patch.errors import PatchError

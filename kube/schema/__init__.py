@@ -8,6 +8,7 @@ from kube.schema.catalog import Catalog, Field, Shape, UnknownKind, catalog, rev
 from kube.schema.checking import Report, check
 from kube.schema.merging import TypeRules, merge_rules
 from kube.schema.openapi import openapi_v3
+from kube.schema.structure import TypeStructure, structure
 
 __all__ = [
     "Catalog",
@@ -15,10 +16,12 @@ __all__ = [
     "Report",
     "Shape",
     "TypeRules",
+    "TypeStructure",
     "UnknownKind",
     "catalog",
     "check",
     "merge_rules",
     "openapi_v3",
     "revision",
+    "structure",
 ]

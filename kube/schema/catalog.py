@@ -40,7 +40,7 @@ class Shape:
     Tags: struct, map, list, string, bytes, integer, number, boolean, time, quantity, int-or-string, any.
     """
 
-    __slots__ = ("_catalog", "_definition", "_fields", "go", "item", "name", "tag")
+    __slots__ = ("_atomic", "_catalog", "_definition", "_fields", "go", "item", "name", "tag")
 
     def __init__(self, tag: str, go: str, *, item: Shape | None = None) -> None:
         self.tag = tag
@@ -50,6 +50,7 @@ class Shape:
         self._catalog: Catalog | None = None
         self._definition = ""
         self._fields: dict[str, Field] | None = None
+        self._atomic: bool | None = None
 
     @classmethod
     def struct(cls, catalog: Catalog, definition: str) -> Shape:
@@ -65,6 +66,14 @@ class Shape:
         if self._fields is None:
             self._fields = self._catalog.fields(self._definition) if self._catalog else {}
         return self._fields
+
+    @property
+    def atomic(self) -> bool:
+        """Whether a struct is owned as a whole, wherever it stands."""
+        if self._atomic is None:
+            raw = self._catalog.raw(self._definition) if self._catalog else {}
+            self._atomic = raw.get("x-kubernetes-map-type") == "atomic"
+        return self._atomic
 
 
 @dataclass(frozen=True, slots=True)
