@@ -61,12 +61,14 @@ class PodPlan:
 class Situation:
     """What is known about a pod besides its spec: the planner's other input.
 
-    `results` are probe results by (container, kind); `delays` the crash delays; `now` is in Unix seconds.
+    `results` are probe results by (container, kind); `delays` the crash delays; `killed` ids of containers that were
+    stopped for a failed probe, whose exit code means nothing; `now` is in Unix seconds.
     """
 
     seen: observed.Observed
     results: Results = dataclasses.field(default_factory=dict)
     delays: Mapping[str, crashloop.Delay] = dataclasses.field(default_factory=dict)
+    killed: frozenset[str] = frozenset()
     now: float = 0.0
 
 
@@ -95,7 +97,10 @@ def new_sandbox(pod: types.Pod, situation: Situation) -> PodPlan:
     """A first sandbox, or one in place of a dead one; none if nothing would run in it any more."""
     seen = situation.seen
     never = pod.spec.restart_policy == "Never" and bool(seen.containers)
-    if never or (seen.containers and not any(may_restart(pod, c, seen.latest(c.name)) for c in pod.spec.containers)):
+    if never or (
+        seen.containers
+        and not any(may_restart(pod, c, seen.latest(c.name), killed=situation.killed) for c in pod.spec.containers)
+    ):
         return PodPlan(end=End())
     attempt = seen.sandboxes[0].attempt + 1 if seen.sandboxes else 0
     kill = tuple(
@@ -109,7 +114,7 @@ def new_sandbox(pod: types.Pod, situation: Situation) -> PodPlan:
         start = tuple(
             started_anew(pod, situation, c.name, "main")
             for c in pod.spec.containers
-            if may_restart(pod, c, seen.latest(c.name))
+            if may_restart(pod, c, seen.latest(c.name), killed=situation.killed)
         )
     return PodPlan(create_sandbox=True, attempt=attempt, start=start, kill=kill)
 
@@ -220,10 +225,10 @@ def keep_running(work: Work, container: types.Container, kind: Kind) -> None:
             work.alive += kind == "main"
             return
         message, grace = reason
-        again = kind == "init" or work.pod.spec.restart_policy != "Never" or changed(container, current)
         work.alive += kind == "main"
-        work.replace(current, kind, message=message, grace=grace, again=again)
-    elif may_restart(work.pod, container, work.seen.latest(container.name)):
+        # After a failed probe the ended container is found by the next look, which knows its back-off.
+        work.replace(current, kind, message=message, grace=grace, again=changed(container, current))
+    elif may_restart(work.pod, container, work.seen.latest(container.name), killed=work.situation.killed):
         work.begin(container.name, kind)
 
 
@@ -246,14 +251,16 @@ def changed(container: spec.AnyContainer, running: records.Container) -> bool:
     return made_from is not None and made_from != spec.content_hash(container)
 
 
-def may_restart(pod: types.Pod, container: types.Container, latest: records.Container | None) -> bool:
+def may_restart(
+    pod: types.Pod, container: types.Container, latest: records.Container | None, *, killed: frozenset[str]
+) -> bool:
     """Whether a container that does not run shall (again); `latest` None: it never ran."""
     if latest is None or latest.state in ("created", "unknown"):
         return True
     policy = "Always" if spec.is_sidecar(container) else container.restart_policy or pod.spec.restart_policy
     if policy == "Never":
         return latest.state == "running"
-    return policy == "Always" or not observed.succeeded(latest)
+    return policy == "Always" or not observed.succeeded(latest) or latest.id in killed
 
 
 def is_started(container: spec.AnyContainer, results: Results) -> bool:

@@ -48,6 +48,7 @@ class PodWorker:
         self._step: asyncio.Task[float | None] | None = None
         self._waiting: dict[str, report.Waiting] = {}
         self._delays: dict[str, crashloop.Delay] = {}
+        self._killed: set[str] = set()
         self._retry_at: dict[str, float] = {}
         self._retries = backoff.Backoff(1.0, FAILED_SYNC)
         self._volumes: Mapping[str, Path] | None = None
@@ -138,6 +139,7 @@ class PodWorker:
     async def _sync(self) -> float | None:
         self.seen = await self._kit.observer.pod(self.uid)
         self._probe()
+        self._killed &= {c.id for c in self.seen.containers}
         if self._volumes_due and self.seen.running:
             # Containers an earlier agent started, or metadata that files show: volumes must go on being refreshed.
             await self._mount()
@@ -146,7 +148,13 @@ class PodWorker:
         self._retry_at = {name: at for name, at in self._retry_at.items() if at > tick}
         todo = plan.plan(
             self._with_status(),
-            plan.Situation(seen=self.seen, results=self._kit.probes.results(self.uid), delays=self._delays, now=now),
+            plan.Situation(
+                seen=self.seen,
+                results=self._kit.probes.results(self.uid),
+                delays=self._delays,
+                killed=frozenset(self._killed),
+                now=now,
+            ),
         )
         self._note_back_off(todo)
         await self._report()
@@ -164,9 +172,8 @@ class PodWorker:
         """Kills, makes the sandbox and the volumes side by side, starts. True if anything was done."""
         grace = spec.grace(self.pod)
         for kill in todo.kill:
+            self._killed.add(kill.id)
             await self._executor.kill(self.pod, kill, self.seen, grace=grace)
-            if todo.create_sandbox:
-                continue
         if todo.create_sandbox:
             return await self._make_sandbox(todo)
         done = bool(todo.kill)

@@ -78,12 +78,21 @@ def test_a_container_made_by_another_agent_without_our_annotation_is_left_alone(
 
 
 @pytest.mark.parametrize("kind", ["liveness", "startup"])
-def test_a_failed_probe_kills_and_restarts_with_its_own_grace(kind: str) -> None:
+def test_a_failed_probe_kills_with_its_own_grace(kind: str) -> None:
     probe = {"exec": {"command": ["x"]}, "terminationGracePeriodSeconds": 7}
     probed = pod(container(**{f"{kind}Probe": probe}))
     found = planned(probed, sandbox(), ran(), results={("main", kind): False})
     assert [(k.message, k.grace) for k in found.kill] == [(f"Container main failed {kind} probe, will be restarted", 7)]
-    assert starts(found) == [("main", 1)]
+    assert found.start == () and found.end is None
+
+
+def test_a_container_killed_for_its_probe_is_started_again_however_it_ended_and_with_back_off() -> None:
+    lazy = pod(restartPolicy="OnFailure")
+    dead = ran(state="exited", code=0, ended=100.0)
+    assert starts(planned(lazy, sandbox(), dead, killed=frozenset({"main-0"}))) == [("main", 1)]
+    delay = crashloop.Delay(seconds=10.0, since=50.0)
+    found = planned(lazy, sandbox(), dead, killed=frozenset({"main-0"}), delays={"main": delay})
+    assert found.backing_off == {"main": pytest.approx(10.0)}
 
 
 def test_a_failed_liveness_probe_under_never_kills_without_a_restart() -> None:
