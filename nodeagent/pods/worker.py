@@ -75,8 +75,10 @@ class PodWorker:
         old, new = self.pod.metadata, pod.metadata
         if (old.labels, old.annotations) != (new.labels, new.annotations):
             self._volumes_due = True
+        echo = only_status(self.pod, pod)
         self.pod = pod
-        self._wake.set()
+        if not echo:
+            self._wake.set()
         if urgent:
             self._interrupt()
 
@@ -332,14 +334,30 @@ class PodWorker:
         if self.status is None:
             return self.pod
         ours: types.PodStatus = msgspec.convert(self.status, types.PodStatus)
-        others = tuple(c for c in self.pod.status.conditions if c.type not in OWN_CONDITIONS)
-        ours.conditions = (*ours.conditions, *others)
+        ours.conditions = (*ours.conditions, *theirs(self.pod))
         return msgspec.structs.replace(self.pod, status=ours)
 
 
 def ending(pod: types.Pod) -> bool:
     """Whether the API wants it gone."""
     return pod.metadata.deletion_timestamp is not None
+
+
+def only_status(old: types.Pod, new: types.Pod) -> bool:
+    """Whether nothing changed but the status this agent wrote itself: no reason to look at the runtime again."""
+    if old.spec != new.spec or theirs(old) != theirs(new):
+        return False
+    before, after = old.metadata, new.metadata
+    same = (before.labels, before.annotations, before.generation) == (after.labels, after.annotations, after.generation)
+    return same and (before.deletion_timestamp, before.deletion_grace_period_seconds) == (
+        after.deletion_timestamp,
+        after.deletion_grace_period_seconds,
+    )
+
+
+def theirs(pod: types.Pod) -> list[types.PodCondition]:
+    """Conditions others have written, which readiness gates may wait for."""
+    return [c for c in pod.status.conditions if c.type not in OWN_CONDITIONS]
 
 
 def first(failures: BaseExceptionGroup[Any]) -> BaseException:
