@@ -13,7 +13,6 @@ ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "up
 CREATE_ONLY = ("create",)
 _STATUS_VERBS = ("get", "patch", "update")
 _CONNECT_VERBS = ("create", "get")
-_PROXY_VERBS = ("create", "delete", "get", "patch", "update")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +86,14 @@ class Subresource:
     verbs: tuple[str, ...]
 
 
-_OWN_VERBS = {"approval": _STATUS_VERBS, "ephemeralcontainers": _STATUS_VERBS, "finalize": ("update",)}
+_OWN_VERBS = {"finalize": ("update",)}
 _FOREIGN = {
     "attach": Subresource("attach", "", "v1", "PodAttachOptions", _CONNECT_VERBS),
     "binding": Subresource("binding", "", "v1", "Binding", CREATE_ONLY),
     "eviction": Subresource("eviction", "policy", "v1", "Eviction", CREATE_ONLY),
     "exec": Subresource("exec", "", "v1", "PodExecOptions", _CONNECT_VERBS),
     "log": Subresource("log", "", "v1", "Pod", ("get",)),
+    "proxy": Subresource("proxy", "", "v1", "NodeProxyOptions", ("get",)),
     "portforward": Subresource("portforward", "", "v1", "PodPortForwardOptions", _CONNECT_VERBS),
     "scale": Subresource("scale", "autoscaling", "v1", "Scale", _STATUS_VERBS),
     "token": Subresource("token", "authentication.k8s.io", "v1", "TokenRequest", CREATE_ONLY),
@@ -104,8 +104,6 @@ def subresource(resource: Resource, *, name: str) -> Subresource | None:
     """What `resource`/`name` speaks, or None where the resource has no such subresource."""
     if name not in resource.subresources:
         return None
-    if name == "proxy":
-        return Subresource(name, "", "v1", f"{resource.kind}ProxyOptions", _PROXY_VERBS)
     if name in _FOREIGN:
         return _FOREIGN[name]
     return Subresource(name, resource.group, resource.version, resource.kind, _OWN_VERBS.get(name, _STATUS_VERBS))
@@ -122,7 +120,6 @@ _POD_SUBRESOURCES = (
     "exec",
     "log",
     "portforward",
-    "proxy",
     "resize",
     "status",
 )
@@ -159,7 +156,7 @@ REPLICATION_CONTROLLERS = _core(
 RESOURCE_QUOTAS = _core("ResourceQuota", "resourcequotas", ("quota",), subresources=_STATUS)
 SECRETS = _core("Secret", "secrets")
 SERVICE_ACCOUNTS = _core("ServiceAccount", "serviceaccounts", ("sa",), subresources=("token",))
-SERVICES = _core("Service", "services", ("svc",), categories=_ALL, subresources=("proxy", "status"))
+SERVICES = _core("Service", "services", ("svc",), categories=_ALL, subresources=_STATUS)
 
 CONTROLLER_REVISIONS = _resource("apps", "ControllerRevision", "controllerrevisions")
 DAEMON_SETS = _resource("apps", "DaemonSet", "daemonsets", ("ds",), categories=_ALL, subresources=_STATUS)
@@ -176,7 +173,7 @@ CERTIFICATE_SIGNING_REQUESTS = _resource(
     "certificatesigningrequests",
     ("csr",),
     namespaced=False,
-    subresources=("approval", "status"),
+    subresources=_STATUS,
 )
 LEASES = _resource("coordination.k8s.io", "Lease", "leases")
 ENDPOINT_SLICES = _resource("discovery.k8s.io", "EndpointSlice", "endpointslices")

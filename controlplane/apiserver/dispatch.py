@@ -39,6 +39,10 @@ async def _connect(context: Context, request: Request, receive: Receive) -> Answ
     return await connecting.connect(context, request)
 
 
+async def _proxy(context: Context, request: Request, receive: Receive) -> Answer:
+    return await connecting.node(context, request)
+
+
 VERBS: dict[str, Handler] = {
     "get": _get,
     "list": _list,
@@ -50,7 +54,7 @@ VERBS: dict[str, Handler] = {
     "deletecollection": deleting.collection,
 }
 # Subresources that are the object itself under other rules.
-VIEWS = {"status": ("get", "update", "patch")}
+VIEWS = dict.fromkeys(("ephemeralcontainers", "resize", "status"), ("get", "update", "patch"))
 SUBRESOURCES: dict[str, tuple[Handler, tuple[str, ...]]] = {
     "attach": (_connect, ("get", "create")),
     "binding": (binding.bind, ("create",)),
@@ -59,6 +63,7 @@ SUBRESOURCES: dict[str, tuple[Handler, tuple[str, ...]]] = {
     "finalize": (binding.finalize, ("update",)),
     "log": (_log, ("get",)),
     "portforward": (_connect, ("get", "create")),
+    "proxy": (_proxy, ("get",)),
     "scale": (scaling.scale, ("get", "update", "patch")),
     "token": (tokens.request_token, ("create",)),
 }

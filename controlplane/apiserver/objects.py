@@ -199,10 +199,13 @@ class Objects:
 
 
 def _prepare(strategy: Strategy, obj: Object, old: Object, subresource: str) -> None:
-    if subresource not in ("", "status"):
+    view = strategy.views.get(subresource)
+    if view is None and subresource not in ("", "status"):
         return
     strategy.default(obj)
-    if subresource == "status":
+    if view is not None:
+        view.prepare(obj, old)
+    elif subresource == "status":
         strategy.prepare_status(obj, old)
     else:
         strategy.prepare_update(obj, old)
@@ -211,6 +214,8 @@ def _prepare(strategy: Strategy, obj: Object, old: Object, subresource: str) -> 
 def _validate(strategy: Strategy, obj: Object, old: Object, subresource: str) -> list[status.FieldError]:
     if subresource == "status":
         return strategy.validate_status(obj, old)
+    if (view := strategy.views.get(subresource)) is not None:
+        return view.validate(obj, old)
     return [] if subresource else strategy.validate_update(obj, old)
 
 

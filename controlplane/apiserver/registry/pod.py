@@ -10,6 +10,7 @@ from controlplane.apiserver.registry import (
     pod_columns,
     pod_defaults,
     pod_update,
+    pod_views,
     pod_warnings,
     qos,
     validate_pod,
@@ -23,6 +24,7 @@ class Pods(Plain):
     """Pods."""
 
     columns = pod_columns.COLUMNS
+    views = pod_views.VIEWS
     generation_of = ("spec",)
 
     def fill(self, obj: JSON) -> None:

@@ -10,6 +10,8 @@ The verbs call, on create: `default`, (admission), `prepare_create`, `validate_c
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Protocol
 
@@ -22,11 +24,21 @@ from kube.status import FieldError
 JSON = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """A subresource that is the object itself under rules of its own; both functions see (new, stored)."""
+
+    prepare: Callable[[JSON, JSON], None]
+    """Take over what the subresource may change, and nothing else (in place)."""
+    validate: Callable[[JSON, JSON], list[FieldError]]
+
+
 class Strategy(Protocol):
     """The rules of one kind. Objects are changed in place where a method says so."""
 
     resource: Resource
     columns: tuple[Column, ...]
+    views: Mapping[str, View]
 
     def default(self, obj: JSON) -> None:
         """Fill in the defaults (in place). Raises ApiError 400 for text that upstream cannot decode."""
@@ -69,6 +81,7 @@ class Plain:
     """A kind without rules of its own beyond metadata."""
 
     columns: tuple[Column, ...] = columns.PLAIN
+    views: Mapping[str, View] = {}
     name_rule: ClassVar[names.NameRule] = staticmethod(names.dns_subdomain)
     generation_of: ClassVar[tuple[str, ...]] = ()
     """Top-level fields whose change makes a new generation; empty: the kind has no generation."""

@@ -121,6 +121,19 @@ async def connect(context: Context, request: Request) -> "Reply | _Passed":
     return _Passed(context, node_of(context, node_name), request.method, path, headers)
 
 
+async def node(context: Context, request: Request) -> "Reply | _Passed":
+    """What a kubelet's own API answers at the path behind `proxy/`, read only."""
+    target = request.target
+    name, _, port = target.name.removeprefix("https:").partition(":")
+    found = node_of(context, name)
+    if port not in ("", str(found.port)):
+        raise status.bad_request(f"node {name} is proxied at its kubelet's port {found.port} only, not at {port}")
+    query = request.scope["query_string"].decode("latin-1")
+    path = "/" + quote(target.rest, safe="/") + ("/" if request.path.endswith("/") and target.rest else "")
+    accept = (b"accept", request.headers.get("accept", "*/*").encode("latin-1"))
+    return _Passed(context, found, "GET", path + (f"?{query}" if query else ""), [accept])
+
+
 def _path(kind: str, pod: Object, container: str = "") -> str:
     meta = pod["metadata"]
     parts = [kind, meta["namespace"], meta["name"], *([container] if container else [])]

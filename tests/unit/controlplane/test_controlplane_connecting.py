@@ -239,3 +239,18 @@ def test_which_container_is_meant(wanted: str, annotation: str, expected: str | 
         assert str(caught.value) == (
             "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]"
         )
+
+
+@pytest.mark.parametrize("name", ["n1", "https:n1"])
+async def test_a_nodes_own_api_is_read_through_the_api_server(rig: Rig, name: str) -> None:
+    duplex = await rig.send("GET", f"/api/v1/nodes/{name}/proxy/stats/summary?only_cpu=true", "accept: text/plain")
+    assert (await until(duplex, b"second")).startswith(b"HTTP/1.1 200")
+    seen = rig.kubelet.seen[-1]
+    assert (seen["path"], seen["query_string"]) == ("/stats/summary", b"only_cpu=true")
+    await duplex.close()
+
+
+async def test_a_node_is_not_proxied_at_other_ports_nor_for_writing(rig: Rig) -> None:
+    assert (await rig.api.ask("GET", "/api/v1/nodes/n1:22/proxy/pods"))[0] == 400
+    assert (await rig.api.ask("POST", "/api/v1/nodes/n1/proxy/run/a/b/c"))[0] == 405
+    assert (await rig.api.ask("GET", "/api/v1/nodes/none/proxy/pods"))[0] == 404

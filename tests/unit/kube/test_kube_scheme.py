@@ -127,7 +127,7 @@ def test_namespaces_cannot_be_deleted_as_a_collection() -> None:
         (scheme.DEPLOYMENTS, "status", "apps", "Deployment", ("get", "patch", "update")),
         (scheme.SERVICE_ACCOUNTS, "token", "authentication.k8s.io", "TokenRequest", ("create",)),
         (scheme.NAMESPACES, "finalize", "", "Namespace", ("update",)),
-        (scheme.NODES, "proxy", "", "NodeProxyOptions", ("create", "delete", "get", "patch", "update")),
+        (scheme.NODES, "proxy", "", "NodeProxyOptions", ("get",)),
     ],
 )
 def test_what_a_subresource_speaks(
