@@ -2,11 +2,21 @@
 
 from collections.abc import Awaitable, Callable
 
-from controlplane.apiserver import reviews
+from controlplane.apiserver import body, reviews
 from controlplane.apiserver.context import Context
 from controlplane.apiserver.reply import Answer, Receive, Reply
 from controlplane.apiserver.request import Request
-from controlplane.apiserver.verbs import binding, connecting, deleting, reading, scaling, tokens, watching, writing
+from controlplane.apiserver.verbs import (
+    applying,
+    binding,
+    connecting,
+    deleting,
+    reading,
+    scaling,
+    tokens,
+    watching,
+    writing,
+)
 from kube import status
 from kube.scheme import ENDPOINTS
 
@@ -43,13 +53,19 @@ async def _proxy(context: Context, request: Request, receive: Receive) -> Answer
     return await connecting.node(context, request)
 
 
+async def _patch(context: Context, request: Request, receive: Receive) -> Answer:
+    if body.media_type(request) == writing.APPLY_PATCH:
+        return await applying.apply(context, request, receive)
+    return await writing.patch(context, request, receive)
+
+
 VERBS: dict[str, Handler] = {
     "get": _get,
     "list": _list,
     "watch": _watch,
     "create": writing.create,
     "update": writing.update,
-    "patch": writing.patch,
+    "patch": _patch,
     "delete": deleting.delete,
     "deletecollection": deleting.collection,
 }

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from controlplane import errors
-from controlplane.apiserver import deleting, metadata
+from controlplane.apiserver import deleting, metadata, ownership
 from controlplane.apiserver.admission.chain import Attributes, Chain
+from controlplane.apiserver.ownership import Writer
 from controlplane.apiserver.registry import Strategy, strategy_for
 from controlplane.store.entries import Entry, encode, inject
 from controlplane.store.storage import Storage
@@ -31,6 +32,7 @@ class Caller:
     user: User
     dry_run: bool = False
     warnings: list[str] | None = None
+    writer: Writer = ownership.SERVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Objects:
         attributes = Attributes("CREATE", resource, namespace, name, caller.user, obj, dry_run=caller.dry_run)
         strategy.default(obj)
         strategy.prepare_create(obj)
+        ownership.track(caller.writer, obj, None, resource=resource, now=self._clock.now())
         try:
             await self._admission.mutate(attributes)
             _warn(caller, strategy.warnings(obj, None))
@@ -129,6 +132,8 @@ class Objects:
         metadata.carry(obj, old, resource)
         strategy = strategy_for(resource)
         _prepare(strategy, obj, old, subresource)
+        if subresource not in ownership.UNTRACKED_SUBRESOURCES:
+            ownership.track(caller.writer, obj, old, resource=resource, now=self._clock.now())
         attributes = Attributes("UPDATE", resource, entry.namespace, entry.name, caller.user, obj, old, subresource)
         try:
             await self._admission.mutate(attributes)
@@ -152,7 +157,7 @@ class Objects:
             if dry_run:
                 return self._imagined(resource, entry.key, obj, revision=entry.revision)
             return await self._storage.remove(resource.storage_key, entry.key, obj, expected=entry.revision)
-        if obj == old:
+        if ownership.unchanged(obj, old):
             return entry
         if dry_run:
             return self._imagined(resource, entry.key, obj, revision=entry.revision)

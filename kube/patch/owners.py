@@ -6,6 +6,7 @@ Owns the entries' form, what is never tracked, and the cap on writers that are r
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -156,6 +157,7 @@ def _timeless(entries: Sequence[Object]) -> list[Object]:
     return sorted(entries, key=lambda e: [e.get(k, "") for k in ("operation", "manager", "apiVersion", "subresource")])
 
 
+@functools.lru_cache(maxsize=256)
 def manager_name(field_manager: str, user_agent: str) -> str:
     """The name a write goes by: as it says itself, else the first word of its User-Agent, else `unknown`."""
     if field_manager:

@@ -65,12 +65,10 @@ def _kind(value: Any, structure: Structure) -> str:
 
 
 def element(item: Any, structure: Structure) -> str:
-    """The path element of an item of a list."""
+    """The path element of an item of a list; `k:{}` for an item without any key, which no valid object holds."""
     if structure.tag == "set":
         return f"v:{orjson.dumps(item).decode()}"
     keys = structure.key(item) if isinstance(item, dict) else {}
-    if not keys:
-        raise PatchError("associative list with keys has an element that omits all key fields", code=MALFORMED)
     return f"k:{orjson.dumps(keys, option=orjson.OPT_SORT_KEYS).decode()}"
 
 
@@ -227,7 +225,7 @@ def _merged_lists(old: list[Any], new: list[Any], structure: Structure) -> list[
 
 
 def check_unique(value: Any, structure: Structure, path: str = "") -> None:
-    """PatchError when a keyed list or set holds an item twice."""
+    """PatchError when a keyed list or set holds an item twice, or one without any key."""
     kind = _kind(value, structure)
     if kind == "map":
         for name, item in value.items():
@@ -236,6 +234,9 @@ def check_unique(value: Any, structure: Structure, path: str = "") -> None:
         seen: set[str] = set()
         for item in value:
             key = element(item, structure)
+            if key == "k:{}":
+                text = "associative list with keys has an element that omits all key fields"
+                raise PatchError(f"{path}: {text}", code=MALFORMED)
             if key in seen:
                 raise PatchError(f"{path}: duplicate entries for key {fieldset.text((key,))}", code=MALFORMED)
             seen.add(key)

@@ -1,5 +1,6 @@
 """delete and deletecollection: options from query and body, then the rules of deletion."""
 
+from dataclasses import replace
 from typing import Any
 
 from controlplane.apiserver import body, convert, deleting, fieldvalidation, rendering, selecting
@@ -41,7 +42,7 @@ def caller_with(request: Request, options: Object) -> Caller:
     dry_run = options.get("dryRun") or []
     if dry_run not in ([], ["All"]):
         raise status.invalid("DeleteOptions.meta.k8s.io", "", [status.unsupported("dryRun", dry_run, ["All"])])
-    return Caller(user=caller.user, dry_run=caller.dry_run or bool(dry_run), warnings=caller.warnings)
+    return replace(caller, dry_run=caller.dry_run or bool(dry_run))
 
 
 async def delete(context: Context, request: Request, receive: Receive) -> Reply:

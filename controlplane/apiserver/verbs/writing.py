@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 import kube.patch
-from controlplane.apiserver import body, convert, fieldvalidation, metadata, negotiate, rendering
+from controlplane.apiserver import body, convert, fieldvalidation, metadata, negotiate, ownership, rendering
 from controlplane.apiserver.context import Context
 from controlplane.apiserver.objects import ATTEMPTS, Caller
 from controlplane.apiserver.reply import Receive, Reply
@@ -19,6 +19,7 @@ Object = dict[str, Any]
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
 PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH)
 MAX_MANAGER = 128
 
@@ -32,7 +33,8 @@ def caller_of(request: Request) -> Caller:
     if len(request.query.get("fieldManager", "")) > MAX_MANAGER:
         error = status.too_long("fieldManager", MAX_MANAGER)
         raise status.invalid("CreateOptions.meta.k8s.io", "", [error])
-    return Caller(user=request.user, dry_run=dry_run == "All", warnings=request.warnings)
+    writer = ownership.writer_of(request)
+    return Caller(user=request.user, dry_run=dry_run == "All", warnings=request.warnings, writer=writer)
 
 
 async def read_object(request: Request, receive: Receive) -> Object:
@@ -87,6 +89,9 @@ async def update(context: Context, request: Request, receive: Receive) -> Reply:
 async def patch(context: Context, request: Request, receive: Receive) -> Reply:
     """An object, or its status, changed by a patch."""
     caller = caller_of(request)
+    if "force" in request.query:
+        error = status.forbidden_field("force", "may not be specified for non-apply patch")
+        raise status.invalid("PatchOptions.meta.k8s.io", "", [error])
     rendering.form_of(request)
     change_by_patch = await read_patch(request, receive)
     target, home = request.target, convert.home(request.resource)
@@ -143,7 +148,7 @@ async def read_patch(request: Request, receive: Receive) -> Patch:
     """The patch in the body; 415 for a patch type that is not known."""
     media = body.media_type(request)
     if media not in PATCHES:
-        raise status.unsupported_media_type(PATCHES)
+        raise status.unsupported_media_type((*PATCHES, APPLY_PATCH))
     return Patch(body.load_json(await body.read(request, receive)), media, request.resource)
 
 
