@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from nodeagent.lab import cluster, leftovers, machine, plan, processes
+
 KINDS_OF_NAMESPACE = ("net", "mnt", "pid", "uts", "ipc")
 PROGRAMS = (
     "containerd",
@@ -80,14 +82,66 @@ def settled_gain(before: Census) -> dict[str, list[str]]:
     return gain
 
 
-def _namespaces() -> frozenset[str]:
+@dataclass(frozen=True, slots=True)
+class Belongings:
+    """What one lab has on the host: found while it runs, looked for again when it is gone."""
+
+    processes: frozenset[tuple[int, int]]
+    namespaces: frozenset[str]
+    places: frozenset[str]
+
+    def left(self) -> list[str]:
+        """What of it is still there once the kernel has had time to end it; more of its processes and mounts too."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while (found := self._left()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return found
+
+    def _left(self) -> list[str]:
+        found = [f"process {pid}" for pid, start in self.processes if processes.start_time(pid) == start]
+        found += sorted(self.namespaces & _namespaces())
+        mounts = Path("/proc/self/mountinfo").read_text()
+        found += [f"mount {place}" for place in sorted(self.places) if f" {place}" in mounts]
+        return found + [place for place in sorted(self.places) if os.path.exists(place)]
+
+
+def belongings(directory: Path) -> Belongings:
+    """Of the lab in this directory, running or not yet: its processes, their namespaces, its cgroups and files."""
+    cgroup = f"{plan.CGROUP_PARENT}/{cluster.name_of(directory)}"
+    pids = leftovers.members(cgroup) | _mentioning(str(directory))
+    host = {os.readlink(f"/proc/self/ns/{kind}") for kind in KINDS_OF_NAMESPACE}
+    found = {link for pid in pids for link in _namespaces_of(Path(f"/proc/{pid}"))}
+    starts = {(pid, start) for pid in pids if (start := processes.start_time(pid)) is not None}
+    hierarchies = [top / cgroup.strip("/") for top in (*machine.hierarchies(), Path("/sys/fs/cgroup/cpuset"))]
+    return Belongings(
+        processes=frozenset(starts),
+        namespaces=frozenset(found - host),
+        places=frozenset({str(directory), *map(str, hierarchies)}),
+    )
+
+
+def _mentioning(text: str) -> set[int]:
     found = set()
     for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            for kind in KINDS_OF_NAMESPACE:
-                with contextlib.suppress(OSError):
-                    found.add(os.readlink(process / "ns" / kind))
-    return frozenset(found)
+        if process.name.isdigit() and int(process.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if text.encode() in (process / "cmdline").read_bytes():
+                    found.add(int(process.name))
+    return found
+
+
+def _namespaces_of(process: Path) -> set[str]:
+    found = set()
+    for kind in KINDS_OF_NAMESPACE:
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(process / "ns" / kind))
+    return found
+
+
+def _namespaces() -> frozenset[str]:
+    return frozenset(
+        link for process in Path("/proc").iterdir() if process.name.isdigit() for link in _namespaces_of(process)
+    )
 
 
 def _cgroups(root: Path = Path("/sys/fs/cgroup")) -> frozenset[str]:

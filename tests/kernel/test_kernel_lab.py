@@ -149,23 +149,20 @@ def test_two_labs_stand_side_by_side(two: cluster.Running, directory: Path) -> N
 
 
 def test_a_taken_port_is_named_and_nothing_is_left(directory: Path) -> None:
-    before = census.take()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(errors.LabError, match=f"port {port} on 127.0.0.1 is taken") as caught:
             start(directory, port=port)
     assert caught.value.hint == "choose one with --port"
-    assert not directory.exists()
-    assert census.settled_gain(before) == {}
+    assert census.belongings(directory).left() == []
 
 
 def test_down_leaves_nothing(directory: Path) -> None:
-    before = census.take()
     start(directory, nodes=2)
-    assert census.take().gained_since(before) != {}
+    made = census.belongings(directory)
+    assert len(made.namespaces) >= 3 * len(census.KINDS_OF_NAMESPACE)
     assert cluster.down(directory)
-    assert census.settled_gain(before) == {}
-    assert not directory.exists()
+    assert made.left() == []
 
 
 def kill_a_machine(running: cluster.Running) -> None:
@@ -195,12 +192,11 @@ def kill_everything(running: cluster.Running) -> None:
     "harm", [kill_a_machine, kill_the_underlay, kill_everything, lose_the_record, spoil_the_record]
 )
 def test_down_leaves_nothing_whatever_happened_before(directory: Path, harm: object) -> None:
-    before = census.take()
     running = start(directory)
+    made = census.belongings(directory)
     harm(running)  # type: ignore[operator]
     cluster.down(directory)
-    assert census.settled_gain(before) == {}
-    assert not directory.exists()
+    assert made.left() == []
 
 
 def test_up_clears_what_a_killed_lab_left_and_starts_anew(directory: Path) -> None:
@@ -209,13 +205,13 @@ def test_up_clears_what_a_killed_lab_left_and_starts_anew(directory: Path) -> No
 
 
 def test_a_container_left_running_goes_with_its_lab(directory: Path) -> None:
-    before = census.take()
     running = start(directory)
     group = f"{running.plan.nodes[0].cgroup}/kubepods/left"
     sh(running, "node-1", f"ctr -n k8s.io run -d --cgroup {group} {images.BUSYBOX} left sleep 600")
     assert "left" in sh(running, "node-1", "ctr -n k8s.io tasks ls")
+    made = census.belongings(directory)
     cluster.down(directory)
-    assert census.settled_gain(before) == {}
+    assert made.left() == []
 
 
 def test_a_process_that_was_entered_into_a_machine_ends_with_it(directory: Path) -> None:
