@@ -86,8 +86,8 @@ class Objects:
         ownership.track(caller.writer, obj, None, resource=resource, now=self._clock.now())
         try:
             await self._admission.mutate(attributes)
-            _warn(caller, strategy.warnings(obj, None))
             _refuse(resource, name, strategy.validate_create(obj))
+            _warn(caller, strategy.warnings(obj, None))
             await self._admission.validate(attributes)
             key = metadata.key_of(resource, namespace=namespace, name=name)
             if caller.dry_run:
@@ -137,9 +137,9 @@ class Objects:
         attributes = Attributes("UPDATE", resource, entry.namespace, entry.name, caller.user, obj, old, subresource)
         try:
             await self._admission.mutate(attributes)
+            _refuse(resource, entry.name, _validate(strategy, obj, old, subresource))
             if not subresource:
                 _warn(caller, strategy.warnings(obj, old))
-            _refuse(resource, entry.name, _validate(strategy, obj, old, subresource))
             await self._admission.validate(attributes)
             kept = await self._keep(resource, entry, obj, old, dry_run=caller.dry_run)
         except BaseException:
