@@ -5,7 +5,7 @@ Everything else (range, MTU, peers) is computed from the Node objects and the ke
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kube.runtime.config import Section
 
@@ -13,7 +13,10 @@ KIND = "CNIConfiguration"
 
 
 class CNIConfiguration(Section, frozen=True, kw_only=True):
-    """Paths are absolute; `mtu` 0 means that of the node's own interface."""
+    """Paths are absolute; `mtu` 0 means that of the node's own interface, less what VXLAN needs where it is in use.
+
+    `overlay`: `auto` takes direct routes to nodes on the same link and VXLAN to others; `vxlan`, `host-gw`: only that.
+    """
 
     socket: str = "/run/nodeagent/cni.sock"
     conf_dir: str = "/etc/cni/net.d"
@@ -22,6 +25,7 @@ class CNIConfiguration(Section, frozen=True, kw_only=True):
     bridge: str = "cni0"
     mtu: int = 0
     masquerade: bool = True
+    overlay: Literal["auto", "vxlan", "host-gw"] = "auto"
 
     @property
     def conflist(self) -> Path:

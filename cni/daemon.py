@@ -5,15 +5,16 @@ Owns composition only: socket, routes, leases left over from a crash. Must not k
 
 import asyncio
 import logging
-from ipaddress import ip_address, ip_interface
+from collections.abc import Mapping
 from pathlib import Path
 
-from cni import attachment, install, masquerade, netlink
+from cni import attachment, install, masquerade
 from cni.config import CNIConfiguration
 from cni.ipam.store import DiskLeases, Leases
 from cni.links import KernelLinks, Links
 from cni.network import Network
-from cni.overlay.routes import KernelRoutes
+from cni.overlay.kernel import KernelFabric
+from cni.overlay.watch import Watch
 from cni.plugin import Plugin
 from cni.server import Server
 from kube import scheme
@@ -26,7 +27,6 @@ log = logging.getLogger(__name__)
 NFT = "/usr/sbin/nft"
 NFT_TIMEOUT_SECONDS = 20.0
 NETWORK_NAME = "nodeagent"
-DEFAULT_MTU = 1500
 
 
 class Daemon:
@@ -41,12 +41,14 @@ class Daemon:
         self._network = Network(
             config,
             node_name=deps.node_name,
+            node_ip=deps.node_ip,
             nodes=deps.informers.get(scheme.NODES, Node),
-            routes=KernelRoutes(),
+            fabric=KernelFabric(),
             apply_rules=apply_rules,
+            annotate=self._annotate,
             report=self._report,
-            mtu=lambda: interface_mtu(deps.node_ip),
         )
+        self._watch = Watch(interest=self._network.interest, changed=self._network.recheck)
 
     async def run(self) -> None:
         """Installs the plugin, frees what a crash left, then serves and follows the nodes."""
@@ -54,6 +56,7 @@ class Daemon:
         await asyncio.to_thread(self._free_leaked)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._server.run())
+            group.create_task(self._watch.run())
             group.create_task(self._network.run())
 
     def ready(self) -> str | None:
@@ -71,6 +74,9 @@ class Daemon:
         leases = DiskLeases(Path(self._config.data_dir) / NETWORK_NAME)
         for container_id in free_leaked(leases, KernelLinks(), bridge=self._config.bridge):
             log.info("freed the addresses of sandbox %s: its interface is gone", container_id)
+
+    async def _annotate(self, notes: Mapping[str, str | None]) -> None:
+        await self._deps.client.patch(scheme.NODES, self._deps.node_name, {"metadata": {"annotations": notes}})
 
     async def _report(self) -> None:
         now = self._deps.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -108,16 +114,3 @@ async def apply_rules(text: str) -> None:
 async def remove_rules() -> None:
     """Removes our tables, for uninstall."""
     await apply_rules(masquerade.removal())
-
-
-def interface_mtu(address: str) -> int:
-    """The MTU in bytes of the interface that holds an address: direct routes need no room for an outer header."""
-    wanted = ip_address(address)
-    with netlink.Socket() as host:
-        holders = {
-            index
-            for index, text in map(netlink.parse_address, host.ask(netlink.dump_addresses()))
-            if ip_interface(text).ip == wanted
-        }
-        links = map(netlink.parse_link, host.ask(netlink.dump_links()))
-        return next((link.mtu for link in links if link.index in holders), DEFAULT_MTU)

@@ -11,8 +11,9 @@ import struct
 from collections.abc import Sequence
 from typing import Protocol
 
-from cni import errors, netlink, netns
+from cni import errors, netns
 from cni.attachment import Attachment, Bridge, Made
+from cni.netlink import addresses, connection, interfaces, routes, wire
 
 ETH_P_ARP = 0x0806
 BROADCAST_MAC = b"\xff" * 6
@@ -44,7 +45,7 @@ class KernelLinks:
     def attach(self, attachment: Attachment, *, netns_path: str) -> Made:
         descriptor = netns.open_path(netns_path)
         try:
-            with netlink.Socket() as host:
+            with connection.Socket() as host:
                 bridge = ensure_bridge(host, attachment.bridge)
                 made = _make_pair(host, attachment, netns=descriptor, bridge=bridge)
                 try:
@@ -53,7 +54,7 @@ class KernelLinks:
                     _delete(host, attachment.host_name)
                     raise
                 return made
-        except netlink.NetlinkError as error:
+        except wire.NetlinkError as error:
             raise errors.CniError(errors.LINK_FAILURE, "cannot set up the pod interface", details=str(error)) from error
         except OSError as error:
             raise errors.CniError(errors.IO_FAILURE, "netlink failed", details=str(error)) from error
@@ -62,19 +63,19 @@ class KernelLinks:
 
     def detach(self, host_name: str) -> None:
         try:
-            with netlink.Socket() as host:
+            with connection.Socket() as host:
                 _delete(host, host_name)
-        except (netlink.NetlinkError, OSError) as error:
+        except (wire.NetlinkError, OSError) as error:
             raise errors.CniError(errors.LINK_FAILURE, f"cannot remove {host_name}", details=str(error)) from error
 
     def problems(self, attachment: Attachment, *, netns_path: str) -> Sequence[str]:
         descriptor = netns.open_path(netns_path)
         try:
-            with netlink.Socket() as host:
+            with connection.Socket() as host:
                 found = _host_problems(host, attachment)
-            with netns.entered(descriptor), netlink.Socket() as pod:
+            with netns.entered(descriptor), connection.Socket() as pod:
                 return [*found, *_pod_problems(pod, attachment)]
-        except (netlink.NetlinkError, OSError) as error:
+        except (wire.NetlinkError, OSError) as error:
             raise errors.CniError(
                 errors.LINK_FAILURE, "cannot inspect the pod interface", details=str(error)
             ) from error
@@ -82,41 +83,43 @@ class KernelLinks:
             os.close(descriptor)
 
     def host_names(self, bridge: str) -> Sequence[str]:
-        with netlink.Socket() as host:
+        with connection.Socket() as host:
             master = host.link(bridge)
             if master is None:
                 return []
-            links = map(netlink.parse_link, host.ask(netlink.dump_links()))
+            links = map(interfaces.parse_link, host.ask(interfaces.dump_links()))
             return [link.name for link in links if link.master == master.index]
 
 
-def ensure_bridge(host: netlink.Socket, bridge: Bridge) -> netlink.LinkState:
+def ensure_bridge(host: connection.Socket, bridge: Bridge) -> interfaces.LinkState:
     """The bridge, made with its gateway addresses when it is not there or lost them."""
     found = host.link(bridge.name)
     if found is None:
         try:
-            host.apply([netlink.new_bridge(bridge.name, mtu=bridge.mtu, mac=bridge.mac)])
-        except netlink.NetlinkError as error:
+            host.apply([interfaces.new_bridge(bridge.name, mtu=bridge.mtu, mac=bridge.mac)])
+        except wire.NetlinkError as error:
             if error.errno != errno.EEXIST:  # two pods at once: the other one made it
                 raise
         found = host.link(bridge.name)
     if found is None:
-        raise netlink.NetlinkError(errno.ENODEV, f"find bridge {bridge.name}")
+        raise wire.NetlinkError(errno.ENODEV, f"find bridge {bridge.name}")
     present = {
-        text for index, text in map(netlink.parse_address, host.ask(netlink.dump_addresses())) if index == found.index
+        text
+        for index, text in map(addresses.parse_address, host.ask(addresses.dump_addresses()))
+        if index == found.index
     }
     missing = [
-        netlink.new_address(gateway, index=found.index) for gateway in bridge.gateways if str(gateway) not in present
+        addresses.new_address(gateway, index=found.index) for gateway in bridge.gateways if str(gateway) not in present
     ]
     if not found.up:
-        missing.append(netlink.link_up(found.index))
+        missing.append(interfaces.link_up(found.index))
     if missing:
         host.apply(missing)
     return found
 
 
-def _make_pair(host: netlink.Socket, attachment: Attachment, *, netns: int, bridge: netlink.LinkState) -> Made:
-    pair = netlink.new_veth(
+def _make_pair(host: connection.Socket, attachment: Attachment, *, netns: int, bridge: interfaces.LinkState) -> Made:
+    pair = interfaces.new_veth(
         attachment.host_name,
         peer=attachment.pod_name,
         peer_mac=attachment.pod_mac,
@@ -125,8 +128,8 @@ def _make_pair(host: netlink.Socket, attachment: Attachment, *, netns: int, brid
         mtu=attachment.mtu,
     )
     try:
-        host.apply([pair, *([netlink.set_hairpin(attachment.host_name)] if attachment.hairpin else [])])
-    except netlink.NetlinkError as error:
+        host.apply([pair, *([interfaces.set_hairpin(attachment.host_name)] if attachment.hairpin else [])])
+    except wire.NetlinkError as error:
         if error.errno == errno.EEXIST and error.wanted == pair.wanted:
             raise errors.CniError(
                 errors.LINK_FAILURE,
@@ -140,16 +143,16 @@ def _make_pair(host: netlink.Socket, attachment: Attachment, *, netns: int, brid
 
 
 def _configure_pod(attachment: Attachment, *, netns_descriptor: int) -> None:
-    with netns.entered(netns_descriptor), netlink.Socket() as pod:
+    with netns.entered(netns_descriptor), connection.Socket() as pod:
         index = socket.if_nametoindex(attachment.pod_name)
         if any(address.version == 6 for address in attachment.addresses):
             _quiet_ipv6(attachment.pod_name)
         pod.apply(
             [
-                netlink.link_up(1),
-                *(netlink.new_address(address, index=index) for address in attachment.addresses),
-                netlink.link_up(index),
-                *(netlink.new_route(route, gateway=gateway, index=index) for route, gateway in attachment.routes),
+                interfaces.link_up(1),
+                *(addresses.new_address(address, index=index) for address in attachment.addresses),
+                interfaces.link_up(index),
+                *(routes.new_route(route, gateway=gateway, index=index) for route, gateway in attachment.routes),
             ]
         )
         _announce(attachment)
@@ -166,7 +169,7 @@ def _quiet_ipv6(ifname: str) -> None:
 
 def _announce(attachment: Attachment) -> None:
     """A gratuitous ARP for each IPv4 address: neighbours may still know the address from a pod that is gone."""
-    mac = netlink.mac_bytes(attachment.pod_mac)
+    mac = wire.mac_bytes(attachment.pod_mac)
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as raw:
         raw.bind((attachment.pod_name, ETH_P_ARP))
         for address in attachment.addresses:
@@ -176,15 +179,11 @@ def _announce(attachment: Attachment) -> None:
                 raw.send(BROADCAST_MAC + mac + struct.pack("!H", ETH_P_ARP) + arp)
 
 
-def _delete(host: netlink.Socket, name: str) -> None:
-    try:
-        host.apply([netlink.delete_link(name)])
-    except netlink.NetlinkError as error:
-        if error.errno not in (errno.ENODEV, errno.ENOENT):
-            raise
+def _delete(host: connection.Socket, name: str) -> None:
+    host.apply([interfaces.delete_link(name)])
 
 
-def _host_problems(host: netlink.Socket, attachment: Attachment) -> list[str]:
+def _host_problems(host: connection.Socket, attachment: Attachment) -> list[str]:
     bridge, port = host.link(attachment.bridge.name), host.link(attachment.host_name)
     if bridge is None:
         return [f"bridge {attachment.bridge.name} is missing"]
@@ -195,22 +194,21 @@ def _host_problems(host: netlink.Socket, attachment: Attachment) -> list[str]:
     return [] if port.up else [f"{attachment.host_name} is down"]
 
 
-def _pod_problems(pod: netlink.Socket, attachment: Attachment) -> list[str]:
+def _pod_problems(pod: connection.Socket, attachment: Attachment) -> list[str]:
     link = pod.link(attachment.pod_name)
     if link is None:
         return [f"interface {attachment.pod_name} is missing in the pod"]
     found = [] if link.up else [f"{attachment.pod_name} is down"]
     present = {
-        text for index, text in map(netlink.parse_address, pod.ask(netlink.dump_addresses())) if index == link.index
+        text for index, text in map(addresses.parse_address, pod.ask(addresses.dump_addresses())) if index == link.index
     }
     found += [f"address {address} is missing" for address in attachment.addresses if str(address) not in present]
     for version in {address.version for address in attachment.addresses}:
-        routes = {
-            r.destination for r in map(netlink.parse_route, pod.ask(netlink.dump_routes(version))) if r is not None
-        }
+        states = filter(None, map(routes.parse_route, pod.ask(routes.dump_routes(version))))
+        reached = {state.destination for state in states}
         found += [
             f"route to {route} is missing"
             for route, _ in attachment.routes
-            if route.version == version and route not in routes
+            if route.version == version and route not in reached
         ]
     return found

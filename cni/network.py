@@ -1,6 +1,7 @@
-"""The node's part in the pod network: own range -> plugin configuration and masquerading; peers -> routes.
+"""The node's part in the pod network: own range -> plugin configuration and masquerading; peers -> the overlay.
 
-Fed by the Node informer, one key per changed node; every write is planned from what is there. Must not know pods.
+Fed by the Node informer and by the kernel's own events, one key per changed node; every write is planned from what is
+there. Must not know pods.
 """
 
 import asyncio
@@ -8,15 +9,20 @@ import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from cni import config as configuration
 from cni import masquerade
 from cni.config import CNIConfiguration
-from cni.overlay import plan
-from cni.overlay.plan import Route
-from cni.overlay.routes import Routes
+from cni.netlink import wire
+from cni.netlink.wire import IPAddress
+from cni.overlay import peers, plan
+from cni.overlay.kernel import Fabric
+from cni.overlay.plan import Device, Entry, Parent, Way
+from cni.overlay.watch import Interest
 from kube.client.informer import Informer
 from kube.runtime import files
 from kube.runtime.workqueue import WorkQueue, work
@@ -25,45 +31,68 @@ from kube.types import Node
 log = logging.getLogger(__name__)
 
 RESYNC_SECONDS = 300.0
-OWN_KEY = ""
+# Events of one change come together: the kernel is compared once for all of them.
+SETTLE_SECONDS = 0.05
+OWN_KEY, ALL_KEY = "", "*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """What the node itself brings to the overlay: its interfaces and VXLAN devices."""
+
+    parents: Mapping[int, Parent]
+    devices: tuple[Device, ...] = ()
+    indexes: frozenset[int] = frozenset()
 
 
 class Network:
-    """Keeps configuration file, masquerading and routes as the Node objects say."""
+    """Keeps configuration file, masquerading and the overlay as the Node objects say."""
 
     def __init__(
         self,
         config: CNIConfiguration,
         *,
         node_name: str,
+        node_ip: str,
         nodes: Informer[Node],
-        routes: Routes,
+        fabric: Fabric,
         apply_rules: Callable[[str], Awaitable[None]],
+        annotate: Callable[[Mapping[str, str | None]], Awaitable[None]],
         report: Callable[[], Awaitable[None]],
-        mtu: Callable[[], int],
     ) -> None:
         self._config = config
         self._own = node_name
+        self._node_ip = ip_address(node_ip)
         self._nodes = nodes
-        self._routes = routes
+        self._fabric = fabric
         self._apply_rules = apply_rules
+        self._annotate = annotate
         self._report = report
-        self._mtu = mtu
         self._queue: WorkQueue[str] = WorkQueue()
-        self._applied: dict[str, frozenset[Route]] = {}
+        self._base = Base(parents={})
+        self._applied: dict[str, frozenset[Entry]] = {}
+        self._missing: dict[str, tuple[str, ...]] = {}
         self._rules = ""
         self._reported = False
 
     def ready(self) -> str | None:
-        """None once the runtime has its configuration and all routes are in."""
+        """None once the runtime has its configuration and all peers' entries are in."""
         if not self._nodes.synced:
             return "waiting for the list of nodes"
         if not self._rules:
             return f"node {self._own} has no pod range (spec.podCIDR) yet"
         return None if self._reported else "routes to other nodes are not in place yet"
 
+    def interest(self) -> Interest:
+        """What of the kernel's events is ours."""
+        return Interest(indexes=self._base.indexes, entries=self._entries())
+
+    def recheck(self) -> None:
+        """The kernel has changed: compare everything with it."""
+        self._queue.add_after(ALL_KEY, SETTLE_SECONDS)
+
     async def run(self) -> None:
-        """First all routes against the kernel, then one node at a time."""
+        """First everything against the kernel, then one node at a time."""
         await self._nodes.wait_synced()
         await self._reconcile_all()
         with contextlib.ExitStack() as subscribed:
@@ -76,63 +105,112 @@ class Network:
         node = new or old
         if node is None:
             return
-        if old is None or new is None or plan.routes_to(old) != plan.routes_to(new):
-            self._queue.add(node.metadata.name)
+        if old is None or new is None or peers.read(old) != peers.read(new):
+            self._queue.add(ALL_KEY if node.metadata.name == self._own else node.metadata.name)
             self._queue.add(OWN_KEY)
 
     async def _resync(self) -> None:
         while True:
             await asyncio.sleep(RESYNC_SECONDS)
-            try:
-                await self._reconcile_all()
-            except Exception as error:
-                log.warning("routes could not be compared with the kernel, next try in %d s: %s", RESYNC_SECONDS, error)
-
-    async def _reconcile_all(self) -> None:
-        wanted = plan.desired(self._nodes.cache.values(), own=self._own)
-        observed = await asyncio.to_thread(self._routes.observe)
-        flat = [route for routes in wanted.values() for route in routes]
-        await asyncio.to_thread(self._routes.apply, plan.change(flat, observed))
-        self._applied = dict(wanted)
-        self._queue.add(OWN_KEY)
+            self._queue.add(ALL_KEY)
 
     async def _reconcile(self, key: str) -> None:
         if key == OWN_KEY:
             await self._reconcile_own()
+        elif key == ALL_KEY:
+            await self._reconcile_all()
         elif key != self._own:
             await self._reconcile_peer(key)
 
+    async def _reconcile_all(self) -> None:
+        self._base = await self._prepare()
+        ways = {
+            node.metadata.name: self._way_to(node)
+            for node in self._nodes.cache.values()
+            if node.metadata.name != self._own
+        }
+        observed = await asyncio.to_thread(self._fabric.observe)
+        wanted = plan.change([entry for way in ways.values() for entry in way.entries], observed)
+        await asyncio.to_thread(self._fabric.apply, wanted)
+        self._applied = {name: way.entries for name, way in ways.items() if way.entries}
+        for name in (ways.keys() | self._missing.keys()) - {self._own}:
+            self._complain(name, ways.get(name, Way()))
+        self._queue.add(OWN_KEY)
+
+    async def _prepare(self) -> Base:
+        node = self._nodes.cache.get(self._own)
+        own = peers.own(node) if node else peers.Peer(name=self._own)
+        addresses: Mapping[int, IPAddress] = own.addresses or {self._node_ip.version: self._node_ip}
+        parents = await asyncio.to_thread(self._fabric.parents, addresses)
+        devices = plan.devices(own, parents, mode=self._config.overlay)
+        indexes = {parent.index for parent in parents.values() if parent.index}
+        try:
+            indexes |= await asyncio.to_thread(self._fabric.ensure, devices)
+            self._complain(self._own, Way())
+        except wire.NetlinkError as error:
+            if self._config.overlay == plan.VXLAN:
+                raise
+            self._complain(self._own, Way(missing=(f"no VXLAN, nodes on this link only: {error}",)))
+            devices = ()
+        return Base(parents=parents, devices=devices, indexes=frozenset(indexes))
+
+    def _way_to(self, node: Node) -> Way:
+        present = {device.name for device in self._base.devices}
+        return plan.way_to(peers.read(node), mode=self._config.overlay, parents=self._base.parents, present=present)
+
     async def _reconcile_peer(self, name: str) -> None:
         node = self._nodes.cache.get(name)
-        wanted = plan.routes_to(node) if node else frozenset()
+        way = self._way_to(node) if node else Way()
+        self._complain(name, way)
         present = self._applied.get(name, frozenset())
-        if wanted == present:
+        if way.entries == present:
             return
-        held = {r.destination for other, routes in self._applied.items() if other != name for r in routes}
-        change = plan.change(wanted, {r for r in present if r.destination not in held or r in wanted})
-        await asyncio.to_thread(self._routes.apply, change)
-        if wanted:
-            self._applied[name] = wanted
+        held = {entry.key for other, entries in self._applied.items() if other != name for entry in entries}
+        change = plan.change(way.entries, {e for e in present if e.key not in held or e in way.entries})
+        await asyncio.to_thread(self._fabric.apply, change)
+        if way.entries:
+            self._applied[name] = way.entries
         else:
             self._applied.pop(name, None)
 
+    def _complain(self, name: str, way: Way) -> None:
+        """Says once what cannot be reached, and that it can be again."""
+        before = self._missing.pop(name, ())
+        if way.missing:
+            self._missing[name] = way.missing
+        if way.missing and way.missing != before:
+            log.warning("pods of node %s cannot all be reached: %s", name, "; ".join(way.missing))
+        elif before and not way.missing:
+            log.info("all pods of node %s can be reached again", name)
+
+    def _entries(self) -> frozenset[Entry]:
+        return frozenset().union(*self._applied.values())
+
     async def _reconcile_own(self) -> None:
         node = self._nodes.cache.get(self._own)
-        own = plan.pod_cidrs(node) if node else ()
-        if not own:
+        own = peers.pod_cidrs(node) if node else ()
+        if node is None or not own:
             return
-        everyone = [cidr for other in self._nodes.cache.values() for cidr in plan.pod_cidrs(other)]
+        everyone = [cidr for other in self._nodes.cache.values() for cidr in peers.pod_cidrs(other)]
         rules = masquerade.ruleset(own=own, pods=everyone) if self._config.masquerade else masquerade.removal()
         if rules != self._rules:
             await self._apply_rules(rules)
             self._rules = rules
-        mtu = self._config.mtu or await asyncio.to_thread(self._mtu)
+        mtu = self._config.mtu or plan.pod_mtu(self._base.parents, self._entries(), mode=self._config.overlay)
         await asyncio.to_thread(
             write_conflist, self._config.conflist, configuration.conflist(self._config, pod_cidrs=own, mtu=mtu)
         )
+        await self._announce(node)
         if not self._reported:
             await self._report()
             self._reported = True
+
+    async def _announce(self, node: Node) -> None:
+        macs: dict[int, str] = {device.address.version: device.mac for device in self._base.devices}
+        wanted = peers.annotations(node, mode=self._config.overlay, devices=macs)
+        present = {name: node.metadata.annotations.get(name) for name in wanted}
+        if wanted != present:
+            await self._annotate(wanted)
 
 
 def write_conflist(path: Path, document: Mapping[str, Any]) -> None:

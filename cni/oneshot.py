@@ -20,14 +20,15 @@ def cleanup() -> int:
     from cni import daemon
     from cni.config import CNIConfiguration
     from cni.links import KernelLinks
+    from cni.overlay.kernel import PROTOCOL, KernelFabric
     from cni.overlay.plan import Change
-    from cni.overlay.routes import PROTOCOL, KernelRoutes
 
     bridge = CNIConfiguration().bridge
     asyncio.run(daemon.remove_rules())
-    routes, links = KernelRoutes(), KernelLinks()
-    routes.apply(Change(remove=tuple(routes.observe())))
+    fabric, links = KernelFabric(), KernelLinks()
+    fabric.apply(Change(remove=tuple(fabric.observe())))
+    fabric.ensure(())
     for name in (*links.host_names(bridge), bridge):
         links.detach(name)
-    print(f"removed: bridge {bridge}, its interfaces, routes of protocol {PROTOCOL}, nft tables")
+    print(f"removed: bridge {bridge}, its interfaces, VXLAN devices, routes of protocol {PROTOCOL}, nft tables")
     return 0

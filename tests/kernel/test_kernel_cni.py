@@ -11,8 +11,8 @@ import pytest
 
 from cni import install, masquerade, netns
 from cni.config import CNIConfiguration
-from cni.overlay.plan import Change, Route
-from cni.overlay.routes import KernelRoutes
+from cni.overlay.kernel import KernelFabric
+from cni.overlay.plan import Change, Entry, Route
 from cni.plugin import Plugin
 
 
@@ -39,12 +39,12 @@ class Machine:
     def detach(self, pod: str, container: str) -> None:
         self._call("DEL", pod, container)
 
-    def routes(self, change: Change) -> frozenset[Route]:
+    def routes(self, change: Change) -> frozenset[Entry]:
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
             with netns.entered(descriptor):
-                KernelRoutes().apply(change)
-                return KernelRoutes().observe()
+                KernelFabric().apply(change)
+                return KernelFabric().observe()
         finally:
             os.close(descriptor)
 
@@ -129,7 +129,7 @@ def test_a_route_of_somebody_else_is_neither_seen_nor_removed(machines: list[Mac
     first, second = machines
     first.exec("ip", "route", "add", "10.99.0.0/24", "via", second.address)
     ours = first.routes(Change())
-    assert {str(route.destination) for route in ours} == {second.cidr}
+    assert {str(route.key) for route in ours} == {second.cidr}
     assert first.routes(Change(remove=tuple(ours))) == frozenset()
     assert "10.99.0.0/24" in first.exec("ip", "route").stdout
 

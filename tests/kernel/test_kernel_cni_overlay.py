@@ -1,0 +1,315 @@
+"""Nodes behind a router: ours on one side; on the other ours again, or what flannel lays out, built with `ip`.
+
+The API server is a scripted one; everything from the Node object down to the packet is the product.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni import netns
+from cni.config import CNIConfiguration
+from cni.network import Network
+from cni.overlay import plan
+from cni.overlay.kernel import KernelFabric
+from cni.overlay.watch import Watch
+from fakes.apiserver import FakeApiServer
+from kube import scheme
+from kube.client.informer import Informers
+from kube.runtime.clock import SystemClock
+from kube.types import Node
+
+FLANNEL_MAC = "ee:11:22:33:44:55"
+ADDRESS = {"a": "192.0.2.2", "b": "198.51.100.2"}
+CIDR = {"a": "10.88.1.0/24", "b": "10.88.2.0/24"}
+END = {"a": "10.88.1.0", "b": "10.88.2.0"}
+POD = {"a": "10.88.1.1", "b": "10.88.2.1"}
+PREFIX = "flannel.alpha.coreos.com/"
+
+
+def run(name: str, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["ip", "netns", "exec", name, *argv], check=check, capture_output=True, text=True, timeout=20)
+
+
+class Sides:
+    """Two machines and the router between them; a pod is an address on a machine's `lo`, which serves as well."""
+
+    def __init__(self, new_namespace: Callable[[str], str]) -> None:
+        self.paths = {role: new_namespace(role) for role in ("a", "b", "router")}
+        self.names = {role: path.rsplit("/", 1)[1] for role, path in self.paths.items()}
+        router = self.names["router"]
+        for role, address in ADDRESS.items():
+            gateway, name = address[:-1] + "1", self.names[role]
+            run(router, "ip", "link", "add", f"to-{role}", "type", "veth", "peer", "name", "up0", "netns", name)
+            run(router, "ip", "address", "add", f"{gateway}/24", "dev", f"to-{role}")
+            run(router, "ip", "link", "set", f"to-{role}", "up")
+            for argv in (
+                ["link", "set", "lo", "up"],
+                ["address", "add", f"{address}/24", "dev", "up0"],
+                ["link", "set", "up0", "up"],
+                ["route", "add", "default", "via", gateway],
+                ["address", "add", f"{POD[role]}/32", "dev", "lo"],
+            ):
+                run(name, "ip", *argv)
+        run(router, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+
+    def reaches(self, source: str, target: str) -> bool:
+        argv = ("busybox", "ping", "-c1", "-W1", "-I", POD[source], POD[target])
+        return run(self.names[source], *argv, check=False).returncode == 0
+
+    def flannel(self, role: str, *, peer: str, peer_mac: str) -> None:
+        """The device, routes and entries that flannel's VXLAN backend makes for one peer."""
+        name = self.names[role]
+        for argv in (
+            "link add flannel.1 type vxlan id 1 dev up0 dstport 8472 nolearning local " + ADDRESS[role],
+            f"link set flannel.1 address {FLANNEL_MAC}",
+            f"address add {END[role]}/32 dev flannel.1",
+            "link set flannel.1 up",
+            f"neighbour add {END[peer]} lladdr {peer_mac} dev flannel.1 nud permanent",
+            f"route add {CIDR[peer]} via {END[peer]} dev flannel.1 onlink",
+        ):
+            run(name, "ip", *argv.split())
+        run(name, *f"bridge fdb append {peer_mac} dev flannel.1 dst {ADDRESS[peer]} self permanent".split())
+
+
+class Cluster:
+    """A scripted API server, and our network part on chosen machines."""
+
+    def __init__(self, sides: Sides, folder: Path) -> None:
+        self.sides, self.folder = sides, folder
+        self.server = FakeApiServer()
+
+    def node(self, role: str, notes: Mapping[str, str | None] | None = None) -> None:
+        spec = {"podCIDR": CIDR[role], "podCIDRs": [CIDR[role]]}
+        status = {"addresses": [{"type": "InternalIP", "address": ADDRESS[role]}]}
+        kept = {key: value for key, value in (notes or {}).items() if value is not None}
+        self.server.put(scheme.NODES, {"metadata": {"name": role, "annotations": kept}, "spec": spec, "status": status})
+
+    @asynccontextmanager
+    async def running(self, role: str, **config: Any) -> AsyncIterator[Network]:
+        """Our part on one machine. The calling thread is in that machine's namespace, and its threads follow."""
+
+        async def ignore(_: object = None) -> None:
+            return None
+
+        async def annotate(notes: Mapping[str, str | None]) -> None:
+            self.node(role, notes)
+
+        informers = Informers(self.server.client(), clock=SystemClock())
+        network = Network(
+            CNIConfiguration(conf_dir=str(self.folder / role), **config),
+            node_name=role,
+            node_ip=ADDRESS[role],
+            nodes=informers.get(scheme.NODES, Node),
+            fabric=KernelFabric(),
+            apply_rules=ignore,
+            annotate=annotate,
+            report=ignore,
+        )
+        watch = Watch(interest=network.interest, changed=network.recheck)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(part.run()) for part in (informers, network, watch)]
+            await until(lambda: network.ready() is None)
+            yield network
+            for task in tasks:
+                task.cancel()
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - the kernel tells this test nothing
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def cluster(new_namespace: Callable[[str], str], tmp_path: Path) -> Cluster:
+    return Cluster(Sides(new_namespace), tmp_path)
+
+
+def on(cluster: Cluster, role: str, story: Callable[[Network], Awaitable[None]], **config: Any) -> None:
+    """Runs our part on one machine, and a story beside it."""
+
+    async def told() -> None:
+        async with cluster.running(role, **config) as network:
+            await story(network)
+
+    descriptor = os.open(cluster.sides.paths[role], os.O_RDONLY)
+    try:
+        with netns.entered(descriptor):
+            asyncio.run(told())
+    finally:
+        os.close(descriptor)
+
+
+def flannel_notes(role: str) -> dict[str, str]:
+    return {
+        PREFIX + "backend-type": "vxlan",
+        PREFIX + "backend-data": json.dumps({"VNI": 1, "VtepMAC": FLANNEL_MAC}),
+        PREFIX + "public-ip": ADDRESS[role],
+        PREFIX + "kube-subnet-manager": "true",
+    }
+
+
+def entries(cluster: Cluster, role: str) -> str:
+    name = cluster.sides.names[role]
+    return "".join(
+        run(name, *argv.split(), check=False).stdout
+        for argv in (
+            "ip route show proto 110",
+            "ip neighbour show dev nodeagent.1 nud permanent",
+            "bridge fdb show dev nodeagent.1",
+        )
+    )
+
+
+def test_a_node_of_ours_and_a_flannel_node_reach_each_other_both_ways(cluster: Cluster) -> None:
+    cluster.node("a")
+    cluster.node("b", flannel_notes("b"))
+
+    async def story(_: Network) -> None:
+        own = cluster.server.find(scheme.NODES, "a") or {}
+        mac = json.loads(own["metadata"]["annotations"][PREFIX + "backend-data"])["VtepMAC"]
+        cluster.sides.flannel("b", peer="a", peer_mac=mac)
+        assert cluster.sides.reaches("a", "b")
+        assert cluster.sides.reaches("b", "a")
+
+    on(cluster, "a", story)
+
+
+def test_two_nodes_of_ours_behind_a_router_reach_each_other(cluster: Cluster) -> None:
+    cluster.node("a")
+    cluster.node("b")
+
+    async def nothing(_: Network) -> None:
+        await asyncio.sleep(0)
+
+    async def story(_: Network) -> None:
+        await until(lambda: cluster.sides.reaches("a", "b"))
+        assert cluster.sides.reaches("b", "a")
+
+    on(cluster, "a", nothing)
+    on(cluster, "b", nothing)
+    on(cluster, "a", story)
+
+
+def test_a_node_that_left_leaves_no_entry(cluster: Cluster) -> None:
+    cluster.node("a")
+    cluster.node("b", flannel_notes("b"))
+
+    async def story(_: Network) -> None:
+        before = entries(cluster, "a")
+        assert before.count(FLANNEL_MAC) == 2
+        assert CIDR["b"] in before
+        cluster.server.remove(scheme.NODES, "b")
+        await until(lambda: not entries(cluster, "a"))
+
+    on(cluster, "a", story)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "bridge fdb del ee:11:22:33:44:55 dev nodeagent.1 dst 198.51.100.2 self",
+        "ip neighbour flush dev nodeagent.1 nud permanent",
+        "ip route flush proto 110",
+        "ip route replace 10.88.2.0/24 via 192.0.2.9",
+        "ip link delete nodeagent.1",
+        "ip link set nodeagent.1 down",
+        "ip address flush dev nodeagent.1",
+    ],
+)
+def test_harm_done_by_others_is_mended_within_a_second(cluster: Cluster, harm: str) -> None:
+    cluster.node("a")
+    cluster.node("b", flannel_notes("b"))
+    device = "ip -o address show dev nodeagent.1 up"
+
+    async def story(_: Network) -> None:
+        name = cluster.sides.names["a"]
+
+        def state() -> str:
+            addresses = run(name, *device.split(), check=False).stdout
+            return entries(cluster, "a") + str("10.88.1.0/32" in addresses)
+
+        before = state()
+        await asyncio.sleep(0.3)
+        run(name, *harm.split())
+        assert state() != before
+        await until(lambda: sorted(state().split()) == sorted(before.split()), seconds=1.0)
+
+    on(cluster, "a", story)
+
+
+def test_the_device_carries_what_flannels_does_and_pods_leave_room_for_the_headers(cluster: Cluster) -> None:
+    cluster.node("a")
+    cluster.node("b", flannel_notes("b"))
+
+    async def story(_: Network) -> None:
+        shown = json.loads(run(cluster.sides.names["a"], "ip", "-j", "-d", "link", "show", "nodeagent.1").stdout)[0]
+        data = shown["linkinfo"]["info_data"]
+        assert (data["id"], data["port"], data["learning"], data["local"]) == (1, 8472, False, ADDRESS["a"])
+        assert shown["mtu"] == 1450
+        written = json.loads((cluster.folder / "a" / "10-nodeagent.conflist").read_text())
+        assert written["plugins"][0]["mtu"] == 1450
+
+    on(cluster, "a", story)
+
+
+def test_a_foreign_device_on_the_same_network_is_named_and_direct_routes_go_on(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.node("a")
+    rival = "ip link add flannel.1 type vxlan id 1 dev up0 dstport 8472"
+    run(cluster.sides.names["a"], *rival.split())
+
+    async def story(network: Network) -> None:
+        assert network.ready() is None
+
+    on(cluster, "a", story)
+    assert "remove flannel.1" in caplog.text
+
+
+def test_a_restart_keeps_device_and_entries(cluster: Cluster) -> None:
+    cluster.node("a")
+    cluster.node("b", flannel_notes("b"))
+    seen: list[str] = []
+
+    async def look(_: Network) -> None:
+        index = run(cluster.sides.names["a"], "cat", "/sys/class/net/nodeagent.1/ifindex").stdout
+        seen.append(index + entries(cluster, "a"))
+
+    on(cluster, "a", look)
+    on(cluster, "a", look)
+    assert seen[0] == seen[1]
+
+
+def test_two_hundred_peers_are_applied_in_a_tenth_of_a_second(cluster: Cluster) -> None:
+    wanted: list[plan.Entry] = []
+    for number in range(200):
+        end, mac = ip_address(f"10.90.{number}.0"), f"ee:00:00:00:00:{number:02x}"
+        wanted += [
+            plan.Route(ip_network(f"{end}/24"), end, "nodeagent.1"),
+            plan.Neighbour(end, mac, "nodeagent.1"),
+            plan.Forward(mac, ip_address(f"203.0.113.{number + 1}"), "nodeagent.1"),
+        ]
+    cluster.node("a")
+
+    async def story(_network: Network) -> None:
+        fabric, took = KernelFabric(), []
+        for _ in range(3):
+            begin = time.perf_counter()
+            fabric.apply(plan.change(wanted, fabric.observe()))
+            took.append(time.perf_counter() - begin)
+            assert len(fabric.observe()) == 600
+            fabric.apply(plan.change((), fabric.observe()))
+        assert min(took) < 0.1, took
+
+    on(cluster, "a", story)
