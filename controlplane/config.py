@@ -13,7 +13,7 @@ KIND = "ServerConfiguration"
 API_VERSION = "nodeagent/v1"
 
 
-class ServerConfiguration(config.Section):
+class ServerConfiguration(config.Section, frozen=True, kw_only=True):
     """`nodeagent/v1 ServerConfiguration`; every field has a default that suits one machine."""
 
     data_dir: str = "/var/lib/nodeagent/server"

@@ -73,7 +73,9 @@ def _endpoints(service: Service, pods: Iterable[Pod], zones: Mapping[str, str]) 
         for family in backends.families(service):
             ip = backends.address(pod, family)
             if ip:
-                wanted[family, backends.ports(service, pod)][ip] = _endpoint(service, pod, ip, zones.get(pod.spec.node_name, ""))
+                wanted[family, backends.ports(service, pod)][ip] = _endpoint(
+                    service, pod, ip, zones.get(pod.spec.node_name, "")
+                )
     return wanted
 
 

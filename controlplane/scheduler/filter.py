@@ -35,9 +35,7 @@ _OTHER_NAME = Refusal(NODE_NAME, ("node(s) didn't match the requested node name"
 _TAINTED = Refusal(TAINT_TOLERATION, ("node(s) had untolerated taint(s)",))
 UNFIT = Refusal(NODE_AFFINITY, ("node(s) didn't match Pod's node affinity/selector",))
 _SKEWED = Refusal(spread.PLUGIN, ("node(s) didn't match pod topology spread constraints",), curable=True)
-_NO_DOMAIN = Refusal(
-    spread.PLUGIN, ("node(s) didn't match pod topology spread constraints (missing required label)",)
-)
+_NO_DOMAIN = Refusal(spread.PLUGIN, ("node(s) didn't match pod topology spread constraints (missing required label)",))
 _ALONE = Refusal(interpod.PLUGIN, ("node(s) didn't match pod affinity rules",))
 _CROWDED = Refusal(interpod.PLUGIN, ("node(s) didn't match pod anti-affinity rules",), curable=True)
 _UNWELCOME = Refusal(interpod.PLUGIN, ("node(s) didn't satisfy existing pods anti-affinity rules",), curable=True)

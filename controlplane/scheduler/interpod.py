@@ -98,7 +98,9 @@ def attracting(
     return [frozenset(values) for values in found]
 
 
-def is_first(pod: Pod, own: Terms, values: Sequence[frozenset[str]], namespaces: Mapping[str, Mapping[str, str]]) -> bool:
+def is_first(
+    pod: Pod, own: Terms, values: Sequence[frozenset[str]], namespaces: Mapping[str, Mapping[str, str]]
+) -> bool:
     """A group whose pods want to be together has to start somewhere: no pod matches yet, but the pod itself does."""
     return not any(values) and all(term.matches(pod, namespaces) for term in own.with_required)
 

@@ -99,9 +99,7 @@ def _tainted(pod: Pod, node: Node) -> bool:
     return bool(tolerations.untolerated(pod.spec.tolerations, refusing))
 
 
-def scores(
-    counted: Sequence[tuple[str, int, Mapping[str, int]]], nodes: Sequence[Mapping[str, str]]
-) -> list[int]:
+def scores(counted: Sequence[tuple[str, int, Mapping[str, int]]], nodes: Sequence[Mapping[str, str]]) -> list[int]:
     """0 to 100 for each node, given as its labels: the emptier its domains, the better.
 
     counted: topology key, max skew, and pods of the kind by domain. A node without a key counts as a domain of none.
