@@ -148,6 +148,7 @@ class Parts:
             statuses=self.statuses,
             probes=self.probes,
             services=lambda: self.services.cache.values(),
+            others=lambda uid: self.pool.others(uid),
         )
 
     def server(self) -> KubeletServer:

@@ -70,8 +70,15 @@ def resources(pod: types.Pod, it: spec.AnyContainer, facts: Facts) -> cri.LinuxC
     """The container's own limits; an ephemeral one has none and is the first to go when memory runs out."""
     if isinstance(it, types.EphemeralContainer):
         return cri.LinuxContainerResources(oom_score_adj=qos.OOM_BEST_EFFORT)
-    limits = cgroups.container_limits(it, cfs_quota=facts.cfs_quota)
-    return sandbox.resources(limits, oom_score_adj=qos.oom_score_adj(pod, it, memory_capacity=facts.memory_capacity))
+    return limits(pod, it, memory_capacity=facts.memory_capacity, cfs_quota=facts.cfs_quota)
+
+
+def limits(
+    pod: types.Pod, it: types.Container, *, memory_capacity: int, cfs_quota: bool
+) -> cri.LinuxContainerResources:
+    """Limits of a container that is made, or that goes on with others (`memory_capacity` in bytes)."""
+    found = cgroups.container_limits(it, cfs_quota=cfs_quota)
+    return sandbox.resources(found, oom_score_adj=qos.oom_score_adj(pod, it, memory_capacity=memory_capacity))
 
 
 def annotations(pod: types.Pod, it: spec.AnyContainer, *, restart_count: int) -> dict[str, str]:

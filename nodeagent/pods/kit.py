@@ -65,3 +65,5 @@ class Kit:
     statuses: write.StatusWriter
     probes: Probes
     services: Callable[[], Iterable[types.Service]]
+    others: Callable[[str], Iterable[types.Pod]] = lambda uid: ()
+    """The pods that take up room here besides the one with this uid."""

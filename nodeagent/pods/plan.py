@@ -62,13 +62,15 @@ class Situation:
     """What is known about a pod besides its spec: the planner's other input.
 
     `results` are probe results by (container, kind); `delays` the crash delays; `killed` ids of containers that were
-    stopped for a failed probe, whose exit code means nothing; `now` is in Unix seconds.
+    stopped for a failed probe, whose exit code means nothing; `resized` containers that get their new resources by a
+    restart; `now` is in Unix seconds.
     """
 
     seen: observed.Observed
     results: Results = dataclasses.field(default_factory=dict)
     delays: Mapping[str, crashloop.Delay] = dataclasses.field(default_factory=dict)
     killed: frozenset[str] = frozenset()
+    resized: frozenset[str] = frozenset()
     now: float = 0.0
 
 
@@ -123,12 +125,12 @@ def with_sandbox(pod: types.Pod, situation: Situation) -> PodPlan:
     """Init containers in order, then the main ones; each restarted as its policy says."""
     work = Work(pod, situation)
     initialised = initialise(work)
+    for ephemeral in pod.spec.ephemeral_containers:
+        if situation.seen.latest(ephemeral.name) is None:
+            work.begin(ephemeral.name, "ephemeral")
     if initialised:
         for container in pod.spec.containers:
             keep_running(work, container, "main")
-        for ephemeral in pod.spec.ephemeral_containers:
-            if situation.seen.latest(ephemeral.name) is None:
-                work.begin(ephemeral.name, "ephemeral")
         if work.end is None and not work.alive and not work.start and not work.backing_off:
             work.end = End()
     return work.result()
@@ -220,6 +222,11 @@ def keep_running(work: Work, container: types.Container, kind: Kind) -> None:
     """Starts, restarts or replaces one container that shall run until the pod ends."""
     current = work.seen.current(container.name)
     if current is not None and current.state == "running":
+        if container.name in work.situation.resized:
+            work.alive += kind == "main"
+            message = f"Container {container.name} resize requires restart"
+            work.replace(current, kind, message=message, grace=None, again=True)
+            return
         reason = why_replace(container, current, work.situation.results)
         if reason is None:
             work.alive += kind == "main"

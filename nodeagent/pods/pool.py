@@ -49,6 +49,10 @@ class PodPool:
         if (worker := self._workers.get(uid)) is not None:
             worker.wake()
 
+    def others(self, uid: str) -> list[types.Pod]:
+        """The pods that take up room here, without this one."""
+        return [w.pod for w in self._workers.values() if w.active and w.uid != uid]
+
     def network_ready(self) -> None:
         """The runtime's readiness has changed: pods that wait for it need not wait longer."""
         for worker in self._workers.values():
@@ -94,8 +98,7 @@ class PodPool:
         known = self._known_to_runtime or set()
         if pod.metadata.uid in known or pod.metadata.deletion_timestamp or pod.status.phase in spec.TERMINAL:
             return None
-        others = [w.pod for w in self._workers.values() if w.active]
-        found = admit.reject(pod, others=others, node=self._node())
+        found = admit.reject(pod, others=self.others(pod.metadata.uid), node=self._node())
         if found is not None:
             log.info("pod %s is not admitted: %s: %s", spec.key(pod), found.reason, found.message)
             self._kit.events.event(spec.reference(pod), "Warning", found.reason, found.message)
@@ -112,6 +115,9 @@ class PodPool:
         async with asyncio.TaskGroup() as tasks:
             await worker.run(tasks)
         del self._workers[worker.uid]
+        for other in self._workers.values():
+            if other.wants_room:
+                other.wake()
 
     async def _keep_house(self) -> None:
         rounds = 0

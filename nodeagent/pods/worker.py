@@ -15,7 +15,7 @@ import kube.runtime.log
 from kube import types
 from kube.runtime import backoff, clock
 from nodeagent import errors
-from nodeagent.pods import crashloop, execute, observed, plan, spec, terminate
+from nodeagent.pods import crashloop, execute, observed, plan, resizing, spec, terminate
 from nodeagent.pods.kit import Kit, RunningContainer
 from nodeagent.status import generate, report
 from nodeagent.volumes import VolumeError
@@ -27,7 +27,15 @@ AGAIN: Final = 0.0
 FAILED_SYNC: Final = 10.0
 OUTAGE_RETRY: Final = 1.0
 OWN_CONDITIONS: Final = frozenset(
-    ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+    (
+        "PodReadyToStartContainers",
+        "Initialized",
+        "Ready",
+        "ContainersReady",
+        "PodScheduled",
+        "PodResizePending",
+        "PodResizeInProgress",
+    )
 )
 
 
@@ -35,7 +43,9 @@ class PodWorker:
     """Owns everything about one pod that is remembered between two looks at it."""
 
     def __init__(self, pod: types.Pod, kit: Kit, *, end: plan.End | None = None, gone: bool = False) -> None:
-        self.pod = pod
+        self._wanted = pod
+        self._resizing = resizing.Resizing(pod)
+        self.pod = self._resizing.effective(pod)
         self.uid = pod.metadata.uid
         self.done = False
         self.seen = observed.Observed(uid=self.uid)
@@ -75,8 +85,8 @@ class PodWorker:
         old, new = self.pod.metadata, pod.metadata
         if (old.labels, old.annotations) != (new.labels, new.annotations):
             self._volumes_due = True
-        echo = only_status(self.pod, pod)
-        self.pod = pod
+        echo = only_status(self._wanted, pod)
+        self._wanted, self.pod = pod, self._resizing.effective(pod)
         if not echo:
             self._wake.set()
         if urgent:
@@ -98,6 +108,11 @@ class PodWorker:
     def active(self) -> bool:
         """Whether it takes up room on the node."""
         return not self._released and self.pod.status.phase not in spec.TERMINAL
+
+    @property
+    def wants_room(self) -> bool:
+        """Whether it waits for others to leave so that it can be resized."""
+        return self._resizing.pending is not None
 
     # ---- its life --------------------------------------------------------------------------------------------
 
@@ -142,6 +157,7 @@ class PodWorker:
         self.seen = await self._kit.observer.pod(self.uid)
         self._probe()
         self._killed &= {c.id for c in self.seen.containers}
+        resized = await self._resize()
         if self._volumes_due and self.seen.running:
             # Containers an earlier agent started, or metadata that files show: volumes must go on being refreshed.
             await self._mount()
@@ -155,6 +171,7 @@ class PodWorker:
                 results=self._kit.probes.results(self.uid),
                 delays=self._delays,
                 killed=frozenset(self._killed),
+                resized=resized,
                 now=now,
             ),
         )
@@ -169,6 +186,22 @@ class PodWorker:
             return AGAIN
         waits = [todo.wait, *(at - self._kit.clock.monotonic() for at in self._retry_at.values())]
         return max(0.05, min((w for w in waits if w is not None), default=self._kit.settings.sync_frequency))
+
+    async def _resize(self) -> frozenset[str]:
+        """Grants what the spec asks for if there is room, and brings it into force; returns who must restart for it."""
+        kit, work = self._kit, self._resizing
+
+        def tell(type_: str, reason: str, message: str) -> None:
+            self._executor.event(self.pod, type_, reason, message)
+
+        if work.effective(self._wanted) is not self._wanted or work.pending is not None:
+            self.pod = work.consider(
+                self._wanted, others=kit.others(self.uid), allocatable=kit.facts.allocatable, tell=tell
+            )
+        restarts = work.restarts(self.pod, self.seen)
+        await work.apply(kit, self.pod, self.seen, cgroup=self._executor.cgroup(self.pod))
+        work.settle(self.pod, self.seen, tell=tell)
+        return restarts
 
     async def _carry_out(self, todo: plan.PodPlan) -> bool:
         """Kills, makes the sandbox and the volumes side by side, starts. True if anything was done."""
@@ -236,6 +269,7 @@ class PodWorker:
             self.seen = await self._kit.observer.pod(self.uid)
             await self._report()
             return False
+        self._resizing.started(spec.find(self.pod, start.name))
         self._waiting.pop(start.name, None)
         self._retry_at.pop(start.name, None)
         self._remember_restart(start)
@@ -325,6 +359,9 @@ class PodWorker:
             host_ips=self._kit.facts.host_ips,
             end=self.end,
             final=final,
+            granted=self._resizing.granted,
+            in_force=self._resizing.force,
+            resizing=self._resizing.conditions(),
         )
         self.status = generate.status(pod, given)
         self._kit.statuses.publish(pod, self.status)

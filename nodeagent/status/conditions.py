@@ -21,6 +21,7 @@ def every(pod: types.Pod, status: Json, given: report.Report) -> list[Json]:
         ("ContainersReady", ready),
         ("PodScheduled", (True, "", "")),
     ]
+    answers += [(kind, (True, reason, message)) for kind, reason, message in given.resizing]
     before = {c.type: c for c in pod.status.conditions}
     return [condition(kind, answer, pod, before.get(kind), given.now) for kind, answer in answers]
 

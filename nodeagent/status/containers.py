@@ -28,7 +28,9 @@ def of(container: spec.AnyContainer, pod: types.Pod, given: report.Report, *, in
     same = before if before is not None and before.container_id == f"containerd://{latest.id}" else None
     started = running and (plan.is_started(container, given.results) or unprobed(container, given, same, "startup"))
     count = max(observed.restart_count(latest), before.restart_count if before else 0)
-    if init and not spec.is_sidecar(container):
+    if isinstance(container, types.EphemeralContainer):
+        ready = False
+    elif init and not spec.is_sidecar(container):
         ready = "terminated" in state and latest.exit_code == 0
         started = running
     else:
@@ -43,7 +45,20 @@ def of(container: spec.AnyContainer, pod: types.Pod, given: report.Report, *, in
         "imageID": latest.image_ref,
         "containerID": f"containerd://{latest.id}",
         "started": started,
+        **resources(container, given, latest.id),
     }
+
+
+def resources(container: spec.AnyContainer, given: report.Report, container_id: str) -> Json:
+    """What the container was granted, and what it runs with; ephemeral containers have nothing of their own."""
+    granted = given.granted.get(container.name)
+    if granted is None:
+        return {}
+    force = given.in_force.get(container_id, granted)
+    found: Json = {"resources": {k: v for k in ("limits", "requests") if (v := dict(getattr(force, k)))}}
+    if granted.requests:
+        found["allocatedResources"] = dict(granted.requests)
+    return found
 
 
 def is_ready(container: spec.AnyContainer, results: plan.Results) -> bool:
@@ -51,9 +66,7 @@ def is_ready(container: spec.AnyContainer, results: plan.Results) -> bool:
     return container.readiness_probe is None or results.get((container.name, "readiness")) is True
 
 
-def unprobed(
-    container: spec.AnyContainer, given: report.Report, same: types.ContainerStatus | None, kind: str
-) -> bool:
+def unprobed(container: spec.AnyContainer, given: report.Report, same: types.ContainerStatus | None, kind: str) -> bool:
     """Whether what the API says of this very container still stands, because a restarted agent has not probed yet."""
     if same is None or given.results.get((container.name, kind)) is not None:
         return False

@@ -5,6 +5,8 @@ from typing import Any, Final
 
 Json = dict[str, Any]
 MERGED_BY_IP: Final = ("podIPs", "hostIPs")
+PASSING: Final = ("PodResizePending", "PodResizeInProgress")
+"""Conditions of ours that are there only while they are true."""
 OWNED: Final = (
     "phase",
     "reason",
@@ -40,6 +42,8 @@ def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> Json:
         for c in after.get("conditions", [])
         if not same(had.get(c["type"]), c)
     ]
+    now = {c["type"] for c in after.get("conditions", [])}
+    changed += [{"$patch": "delete", "type": kind} for kind in PASSING if kind in had and kind not in now]
     if changed:
         found["conditions"] = changed
     return found

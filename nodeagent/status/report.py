@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
+from kube import types
 from nodeagent.pods import observed, plan
 
 
@@ -19,6 +20,8 @@ class Report:
     """`final`: nothing of the pod runs or will run again. `end` with a reason: the pod failed for it.
 
     `messages` are termination messages by container id; `now` is RFC 3339; `start_time` when this agent first saw it.
+    `granted` are the resources of containers by name, `in_force` those they run with by container id; `resizing` the
+    conditions of a resize as (type, reason, message).
     """
 
     seen: observed.Observed
@@ -30,3 +33,6 @@ class Report:
     host_ips: tuple[str, ...] = ()
     end: plan.End | None = None
     final: bool = False
+    granted: Mapping[str, types.ResourceRequirements] = dataclasses.field(default_factory=dict)
+    in_force: Mapping[str, types.ResourceRequirements] = dataclasses.field(default_factory=dict)
+    resizing: tuple[tuple[str, str, str], ...] = ()

@@ -21,6 +21,7 @@ class FakeRuntime:
         self.boxes: dict[str, records.Sandbox] = {}
         self.made: dict[str, records.Container] = {}
         self.configs: dict[str, cri.ContainerConfig] = {}
+        self.updates: dict[str, cri.LinuxContainerResources] = {}
         self.store: dict[str, records.Image] = {BUSYBOX: records.Image(id="sha256:bb", tags=(BUSYBOX,), size=1)}
         self.registry: dict[str, records.Image] = {}
         self.calls: list[str] = []
@@ -189,6 +190,7 @@ class Containers:
 
     async def update(self, container_id: str, resources: cri.LinuxContainerResources) -> None:
         self._fake.called("UpdateContainerResources")
+        self._fake.updates[container_id] = resources
 
     async def reopen_log(self, container_id: str) -> None:
         self._fake.called("ReopenContainerLog")

@@ -84,6 +84,7 @@ class Node:
             statuses=self.statuses,
             probes=self.probes,
             services=list,
+            others=lambda uid: self.pool.others(uid),
         )
         source = api.pods_of(self.informers, node_name="n1")
         admission = admit.Node(name="n1", labels={}, allocatable=Facts.allocatable)
