@@ -94,8 +94,8 @@ class Executor:
 
     async def start(
         self, pod: types.Pod, start: plan.Start, seen: observed.Observed, *, volumes: Mapping[str, Path]
-    ) -> None:
-        """Image, creation, start and postStart of one container; StartError says why it waits instead."""
+    ) -> str:
+        """Image, creation, start and postStart of one container; its id. StartError says why it waits instead."""
         it, box = spec.find(pod, start.name), seen.sandbox
         if it is None or box is None:
             raise errors.StartError("ContainerCreating", f"container {start.name} has no sandbox yet")
@@ -121,6 +121,7 @@ class Executor:
         self.event(pod, "Normal", "Started", "Container started", container=it.name)
         self._kit.files.link_log(pod, it.name, container_id, restart_count=start.restart_count)
         await self._post_start(pod, it, container_id, seen)
+        return container_id
 
     def _failed(self, pod: types.Pod, it: spec.AnyContainer, reason: str, message: str) -> errors.StartError:
         self.event(pod, "Warning", "Failed", f"Error: {message}", container=it.name)
@@ -254,12 +255,18 @@ class Executor:
         left = grace - round(self._kit.clock.monotonic() - began)
         await self._kit.runtime.containers.stop(kill.id, grace=max(MINIMUM_GRACE, left))
 
-    async def tidy(self, pod: types.Pod, seen: observed.Observed) -> None:
-        """Removes all but the newest ended container of each name; its logs are `kubectl logs --previous`."""
+    async def tidy(self, pod: types.Pod, seen: observed.Observed) -> bool:
+        """Removes all but the newest ended container of each name, whose logs are `kubectl logs --previous`.
+
+        True if any was removed.
+        """
+        removed = False
         for name in {c.name for c in seen.containers}:
             for dead in [c for c in seen.of(name) if c.state == "exited"][1:]:
                 await self._kit.runtime.containers.remove(dead.id)
                 await asyncio.to_thread(self._kit.files.remove_container, pod, dead)
+                removed = True
+        return removed
 
 
 def oom_hint(message: str) -> str:

@@ -7,7 +7,7 @@ listing each second is what sees a container end.
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import kube.runtime.log
@@ -47,6 +47,26 @@ class Observer:
         if newest is not None:
             boxes = [await self._runtime.sandboxes.status(s.id) if s is newest else s for s in boxes]
         return observed.of(uid, boxes, full)
+
+    async def sandbox(self, before: observed.Observed, sandbox_id: str) -> observed.Observed:
+        """`before`, with a sandbox that was just made: one question instead of a whole look."""
+        new = await self._runtime.sandboxes.status(sandbox_id)
+        return self._noted(observed.of(before.uid, [new, *before.sandboxes], before.containers))
+
+    async def containers(self, before: observed.Observed, ids: Sequence[str]) -> observed.Observed:
+        """`before`, with these containers as they are now; a new one belongs to the newest sandbox."""
+        boxes = {c.id: c.sandbox_id for c in before.containers}
+        newest = before.sandbox.id if before.sandbox else ""
+        fresh = [
+            dataclasses.replace(await self._runtime.containers.status(id_), sandbox_id=boxes.get(id_, newest))
+            for id_ in ids
+        ]
+        others = [c for c in before.containers if c.id not in ids]
+        return self._noted(observed.of(before.uid, before.sandboxes, [*fresh, *others]))
+
+    def _noted(self, seen: observed.Observed) -> observed.Observed:
+        self._prints[seen.uid] = fingerprint(seen.sandboxes, seen.containers)
+        return seen
 
     async def _full(self, listed: records.Container) -> records.Container:
         known = self._ended.get(listed.id)
@@ -118,6 +138,6 @@ class Observer:
                 self._on_change(uid)
 
 
-def fingerprint(boxes: list[records.Sandbox], containers: list[records.Container]) -> Fingerprint:
+def fingerprint(boxes: Sequence[records.Sandbox], containers: Sequence[records.Container]) -> Fingerprint:
     """Changes when anything the planner cares about may have changed."""
     return frozenset([*((s.id, str(s.ready)) for s in boxes), *((c.id, c.state) for c in containers)])

@@ -45,9 +45,9 @@ class PodPool:
         return self._workers.get(uid)
 
     def wake(self, uid: str) -> None:
-        """Has one pod looked at."""
+        """Has one pod looked at: what runs of it has changed."""
         if (worker := self._workers.get(uid)) is not None:
-            worker.wake()
+            worker.look_again()
 
     def others(self, uid: str) -> list[types.Pod]:
         """The pods that take up room here, without this one."""
@@ -107,7 +107,10 @@ class PodPool:
     def _add(self, pod: types.Pod, *, end: plan.End | None = None, gone: bool = False) -> None:
         if self._tasks is None:
             return
-        worker = PodWorker(pod, self._kit, end=end, gone=gone)
+        # A pod the runtime did not have when this agent began has nothing there that it did not make itself.
+        known = self._known_to_runtime
+        fresh = not gone and known is not None and pod.metadata.uid not in known
+        worker = PodWorker(pod, self._kit, end=end, gone=gone, fresh=fresh)
         self._workers[worker.uid] = worker
         self._tasks.create_task(self._live(worker), name=f"pod {spec.key(pod)}")
 

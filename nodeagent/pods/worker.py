@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 AGAIN: Final = 0.0
+UNSEEN: Final = -1
+PASSING: Final = 0.3
+"""Seconds a state must last to be worth a write of its own while a container is being started."""
 FAILED_SYNC: Final = 10.0
 OUTAGE_RETRY: Final = 1.0
 OWN_CONDITIONS: Final = frozenset(
@@ -42,7 +45,9 @@ OWN_CONDITIONS: Final = frozenset(
 class PodWorker:
     """Owns everything about one pod that is remembered between two looks at it."""
 
-    def __init__(self, pod: types.Pod, kit: Kit, *, end: plan.End | None = None, gone: bool = False) -> None:
+    def __init__(
+        self, pod: types.Pod, kit: Kit, *, end: plan.End | None = None, gone: bool = False, fresh: bool = False
+    ) -> None:
         self._wanted = pod
         self._resizing = resizing.Resizing(pod)
         self.pod = self._resizing.effective(pod)
@@ -67,11 +72,18 @@ class PodWorker:
         self._started_at = clock.rfc3339(kit.clock.now())
         self._released = False
         self._deleted = False
+        self._changes = 0
+        self._looked = 0 if fresh else UNSEEN
 
     # ---- what others tell it ---------------------------------------------------------------------------------
 
     def wake(self) -> None:
         """Something about the pod may have changed."""
+        self._wake.set()
+
+    def look_again(self) -> None:
+        """What runs of the pod may have changed."""
+        self._changes += 1
         self._wake.set()
 
     def retry(self) -> None:
@@ -133,14 +145,23 @@ class PodWorker:
             async with asyncio.timeout(limit if delay is None else min(delay, limit)):
                 await self._wake.wait()
         except TimeoutError:
-            pass
+            self._looked = UNSEEN  # once in a while the runtime is asked without a reason
+
+    async def _look(self) -> None:
+        """What runs of the pod, asked for only if it may differ from what was last seen."""
+        if self._looked != self._changes:
+            at = self._changes
+            self.seen = await self._kit.observer.pod(self.uid)
+            self._looked = at
 
     async def _once(self) -> float | None:
         """One round; returns the seconds after which the next is due at the latest, None for no need."""
+        looked_well = False
         try:
-            if self._gone or self.end is not None or ending(self.pod):
-                return await self._finish()
-            return await self._sync()
+            ends = self._gone or self.end is not None or ending(self.pod)
+            delay = await (self._finish() if ends else self._sync())
+            looked_well = True
+            return delay
         except errors.RuntimeUnavailable as e:
             log.info("pod %s waits for the runtime: %s", spec.key(self.pod), e)
             return OUTAGE_RETRY
@@ -152,9 +173,12 @@ class PodWorker:
             else:
                 log.exception("%s", text)
             return wait
+        finally:
+            if not looked_well:
+                self._looked = UNSEEN
 
     async def _sync(self) -> float | None:
-        self.seen = await self._kit.observer.pod(self.uid)
+        await self._look()
         self._probe()
         self._killed &= {c.id for c in self.seen.containers}
         resized = await self._resize()
@@ -176,7 +200,7 @@ class PodWorker:
             ),
         )
         self._note_back_off(todo)
-        await self._report()
+        await self._report(soon=not todo.start)
         if todo.end is not None:
             self.end = todo.end
             return AGAIN
@@ -209,6 +233,7 @@ class PodWorker:
         for kill in todo.kill:
             self._killed.add(kill.id)
             await self._executor.kill(self.pod, kill, self.seen, grace=grace)
+            self._looked = UNSEEN
         if todo.create_sandbox:
             return await self._make_sandbox(todo)
         done = bool(todo.kill)
@@ -228,16 +253,18 @@ class PodWorker:
         if self.seen.sandboxes:
             message = "Pod sandbox changed, it will be killed and re-created."
             self._executor.event(self.pod, "Normal", "SandboxChanged", message)
+            self._looked = UNSEEN
             for old in self.seen.sandboxes:
                 await self._kit.runtime.sandboxes.stop(old.id)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._mount())
-                group.create_task(self._executor.create_sandbox(self.pod, attempt=todo.attempt))
+                making = group.create_task(self._executor.create_sandbox(self.pod, attempt=todo.attempt))
         except BaseExceptionGroup as failures:
             raise first(failures) from None
         for old in self.seen.sandboxes:
             await self._kit.runtime.sandboxes.remove(old.id) if not self._keeps_records(old.id) else None
+        self.seen = await self._kit.observer.sandbox(self.seen, making.result())
         return True
 
     def _keeps_records(self, sandbox_id: str) -> bool:
@@ -259,7 +286,7 @@ class PodWorker:
             self._retry_at[start.name] = self._kit.clock.monotonic() + self._retries.next()
             return False
         try:
-            await self._executor.start(self.pod, start, self.seen, volumes=self._volumes or {})
+            made = await self._executor.start(self.pod, start, self.seen, volumes=self._volumes or {})
         except errors.StartError as e:
             self._waiting[start.name] = report.Waiting(reason=e.reason, message=e.message)
             wait = FAILED_SYNC if e.retry_after is None else e.retry_after
@@ -273,7 +300,9 @@ class PodWorker:
         self._waiting.pop(start.name, None)
         self._retry_at.pop(start.name, None)
         self._remember_restart(start)
-        await self._executor.tidy(self.pod, self.seen)
+        self.seen = await self._kit.observer.containers(self.seen, [made])
+        if await self._executor.tidy(self.pod, self.seen):
+            self._looked = UNSEEN
         return True
 
     def _remember_restart(self, start: plan.Start) -> None:
@@ -311,20 +340,19 @@ class PodWorker:
         deleting = self._gone or self.pod.metadata.deletion_timestamp is not None
         if self._released and not deleting:
             return None
-        self.seen = await self._kit.observer.pod(self.uid)
-        if self.seen.running:
-            self._probe()
-            await self._report()
+        await self._look()
+        if stopping := [c.id for c in self.seen.running]:
             await terminate.stop_containers(self._kit, self._executor, self.pod, self.seen, grace=spec.grace(self.pod))
-            self.seen = await self._kit.observer.pod(self.uid)
+            self.seen = await self._kit.observer.containers(self.seen, stopping)
             if self.seen.running:
+                self._looked = UNSEEN
                 return OUTAGE_RETRY
         self._kit.probes.forget(self.uid)
         if not self._gone:
             await self._report(final=True)
             await self._kit.statuses.write_now(self.uid)
         await terminate.release(self._kit, self.pod, self.seen, remove=deleting)
-        self._released = True
+        self._released, self._looked = True, UNSEEN
         if self._gone:
             self._leave()
         elif deleting and not self._deleted:
@@ -339,8 +367,8 @@ class PodWorker:
 
     # ---- status ----------------------------------------------------------------------------------------------
 
-    async def _report(self, *, final: bool = False) -> None:
-        """Publishes the status; nothing is written if it is there already."""
+    async def _report(self, *, final: bool = False, soon: bool = True) -> None:
+        """Publishes the status; nothing is written if it is there already. Not `soon`: it is about to change."""
         fresh = [c for c in self.seen.containers if c.state == "exited" and c.id not in self._messages]
         if fresh:
             logs = self._kit.files.logs_of(self.pod)
@@ -364,7 +392,7 @@ class PodWorker:
             resizing=self._resizing.conditions(),
         )
         self.status = generate.status(pod, given)
-        self._kit.statuses.publish(pod, self.status)
+        self._kit.statuses.publish(pod, self.status, delay=0.0 if soon else PASSING)
 
     def _with_status(self) -> types.Pod:
         """The pod with the status this agent last gave it, which the API may not have sent back yet."""

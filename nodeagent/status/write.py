@@ -38,8 +38,8 @@ class StatusWriter:
         self._entries: dict[str, Entry] = {}
         self._queue: workqueue.WorkQueue[str] = workqueue.WorkQueue(backoff=backoff.Backoff(0.2, 10.0))
 
-    def publish(self, pod: types.Pod, wanted: Json) -> None:
-        """Has `wanted` written soon, unless it is there already."""
+    def publish(self, pod: types.Pod, wanted: Json, *, delay: float = 0.0) -> None:
+        """Has `wanted` written, unless it is there already: now, or after `delay` seconds if nothing newer comes."""
         uid = pod.metadata.uid
         entry = self._entries.get(uid)
         if entry is None:
@@ -47,7 +47,7 @@ class StatusWriter:
             entry = self._entries[uid] = Entry(pod=pod, wanted=wanted, written=known, lock=asyncio.Lock())
         entry.pod, entry.wanted = pod, wanted
         if patch.between(entry.written, wanted):
-            self._queue.add(uid)
+            self._queue.add_after(uid, delay)
 
     async def write_now(self, uid: str) -> None:
         """Writes the newest status of a pod and returns when it is there; raises what the client raises."""
