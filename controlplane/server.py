@@ -238,7 +238,7 @@ class Part:
         address: str,
     ) -> None:
         self.name = name
-        client = Client(InProcessTransport(api.app, User(user)), user_agent=f"nodeagent/{name}")
+        client = Client(InProcessTransport(api.app, User(user)), user_agent=f"{user.removeprefix('system:')}/nodeagent")
         self._informers = Informers(client, clock=clock)
         self._events = EventRecorder(
             client, component=EVENT_SOURCES.get(user, user.removeprefix("system:")), host="", clock=clock

@@ -68,7 +68,7 @@ def apply(live: Object, config: Object, structure: Structure, write: Write, *, f
     Raises Conflicts, and PatchError for a configuration that names a list item twice or not at all.
     """
     typed.check_unique(config, structure)
-    known = owners.of_object(live)
+    known = owners.of_object(live, trusted=True)
     if not known and live:
         known = _before_first_apply(live, structure, write)
     bare, wish = _without_owners(live), _without_owners(config)
@@ -91,11 +91,11 @@ def updated(old: Object, new: Object, structure: Structure, write: Write) -> Obj
 
     What `new` itself says of owners is taken as the state before, so that a client can correct it.
     """
-    known = owners.of_object(new)
-    if not known and (new.get("metadata") or {}).get("managedFields") != owners.RESET:
-        known = owners.of_object(old)
-    elif not known:
+    said, stored = (_said(obj) for obj in (new, old))
+    if said == owners.RESET:
         return _with_owners(new, {})
+    known = owners.of_object(new) if said != stored else {}
+    known = known or owners.of_object(old, trusted=True)
     bare = _without_owners(old) if old else _blank(new)
     found = typed.compare(bare, _without_owners(new), structure).without(owners.NEVER_TRACKED)
     _ignore(found, write.ignored)
@@ -207,6 +207,10 @@ def _ignore(found: typed.Difference, names: tuple[str, ...]) -> None:
     for part in (found.added, found.removed, found.modified):
         for name in names:
             part.pop(f"f:{name}", None)
+
+
+def _said(obj: Object) -> Any:
+    return (obj.get("metadata") or {}).get("managedFields")
 
 
 def _without_owners(obj: Object) -> Object:

@@ -8,14 +8,12 @@ Must not know schemas, objects or who owns a set.
 from __future__ import annotations
 
 import json
-import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 Fields = dict[str, Any]
 SELF = "."
 _PREFIXES = ("f:", "k:", "v:", "i:")
-_Choice = Callable[[bool, bool], bool]
 
 
 class BadFields(ValueError):
@@ -40,30 +38,48 @@ def node_of(children: Fields, *, own: bool) -> Fields | None:
 
 
 def union(left: Fields, right: Fields) -> Fields:
-    """What is in either."""
+    """What is in either. Like its neighbours it walks only what both have in common, and shares the rest."""
     if not left or not right:
         return left or right
-    return _combined(left, right, operator.or_)
+    found = dict(left)
+    for key, node in right.items():
+        mine = found.get(key)
+        found[key] = node if mine is None else _union(mine, node)
+    return found
+
+
+def _union(left: Fields, right: Fields) -> Fields:
+    return node_of(union(below(left), below(right)), own=member(left) or member(right)) or {}
 
 
 def intersection(left: Fields, right: Fields) -> Fields:
     """What is in both."""
-    return _combined(left, right, operator.and_) if left and right else {}
+    found: Fields = {}
+    for key, mine in left.items():
+        if (node := right.get(key)) is not None:
+            children = intersection(below(mine), below(node))
+            kept = node_of(children, own=member(mine) and member(node))
+            if kept is not None:
+                found[key] = kept
+    return found
 
 
 def difference(left: Fields, right: Fields) -> Fields:
     """What is in `left` only; a member of `right` says nothing of the fields below it."""
-    return _combined(left, right, lambda a, b: a and not b) if left and right else left
-
-
-def _combined(left: Fields, right: Fields, choice: _Choice) -> Fields:
-    found: Fields = {}
-    for key in dict.fromkeys([*left, *right]):
-        a, b = left.get(key), right.get(key)
-        own = choice(a is not None and member(a), b is not None and member(b))
-        node = node_of(_combined(below(a or {}), below(b or {}), choice), own=own)
-        if node is not None:
-            found[key] = node
+    found = left
+    for key, node in right.items():
+        mine = left.get(key)
+        if mine is None:
+            continue
+        kept = node_of(difference(below(mine), below(node)), own=member(mine) and not member(node))
+        if kept == mine:
+            continue
+        if found is left:
+            found = dict(left)
+        if kept is None:
+            del found[key]
+        else:
+            found[key] = kept
     return found
 
 

@@ -67,8 +67,8 @@ class Owned:
 Owners = Mapping[Owner, Owned]
 
 
-def decode(entries: Any) -> dict[Owner, Owned]:
-    """The owners in managedFields; nobody for `[{}]`. Raises fieldset.BadFields."""
+def decode(entries: Any, *, trusted: bool = False) -> dict[Owner, Owned]:
+    """The owners in managedFields; nobody for `[{}]`. Raises fieldset.BadFields; what we stored is not checked."""
     found: dict[Owner, Owned] = {}
     if not isinstance(entries, list):
         raise fieldset.BadFields(f"want a list, found {entries!r}")
@@ -82,8 +82,8 @@ def decode(entries: Any) -> dict[Owner, Owned]:
             raise fieldset.BadFields(f"invalid operation {operation!r}: want {APPLY} or {UPDATE}")
         version = entry.get("apiVersion", "")
         owner = Owner(entry.get("manager", ""), operation, version, entry.get("subresource", "")).identity
-        fields = fieldset.check(entry.get("fieldsV1") or {})
-        found[owner] = Owned(fields, version, entry.get("time") or "")
+        fields = entry.get("fieldsV1") or {}
+        found[owner] = Owned(fields if trusted else fieldset.check(fields), version, entry.get("time") or "")
     return found
 
 
@@ -107,10 +107,10 @@ def _entry(owner: Owner, owned: Owned) -> Object:
     return entry
 
 
-def of_object(obj: Mapping[str, Any]) -> dict[Owner, Owned]:
+def of_object(obj: Mapping[str, Any], *, trusted: bool = False) -> dict[Owner, Owned]:
     """The owners an object names; nobody when it names them badly."""
     try:
-        return decode((obj.get("metadata") or {}).get("managedFields") or [])
+        return decode((obj.get("metadata") or {}).get("managedFields") or [], trusted=trusted)
     except fieldset.BadFields:
         return {}
 
