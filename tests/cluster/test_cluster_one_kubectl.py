@@ -57,8 +57,10 @@ def run_pod(kubectl: Kubectl, name: str, script: str) -> None:
 
 
 def test_a_watch_shows_a_pod_from_its_making_to_its_end(kubectl: Kubectl) -> None:
+    run_pod(kubectl, "earlier", "sleep 3600")
     watch = start(kubectl, "get", "pods", "-w", "--no-headers")
     try:
+        read_until(watch.stdout, "earlier")
         kubectl.ok(
             "run", "seen", "--image=nodeagent.local/busybox:1", "--restart=Never", "--command", "--", "sleep", "3600"
         )
