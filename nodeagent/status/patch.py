@@ -29,7 +29,7 @@ def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> Json:
     found: Json = {}
     for name in OWNED:
         old, new = before.get(name), after.get(name)
-        if plain(old) == plain(new):
+        if old == new or plain(old) == plain(new):
             continue
         if name in MERGED_BY_IP:
             found[name] = by_ip(old or [], new or [])
@@ -62,7 +62,7 @@ def same(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> bool:
     """Whether a condition is unchanged."""
     if before is None:
         return False
-    return bool(plain(dict(before)) == plain(dict(after)))
+    return before == after or bool(plain(dict(before)) == plain(dict(after)))
 
 
 def by_ip(old: list[Json], new: list[Json]) -> list[Json]:
