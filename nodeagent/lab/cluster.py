@@ -106,14 +106,15 @@ def _make(options: Options, *, report: phases.Phases) -> Running:
         lab = _limited(_plan(options, host=host, api_fd=api.fileno()), options.services)
         record.nodes = [node.name for node in lab.nodes]
         state.save(options.directory, record)
-        with report.step("write keys, configuration and images"):
+        with report.step("write keys and configuration"):
             _write_files(lab, host=host, version=version, port=record.port, outside=options.outside)
         with report.step("start the machines") as step:
             _start_machines(lab, host=host, record=record, outside=options.outside)
             step.detail = ", ".join(each.name for each in lab.machines)
     running = Running(plan=lab, record=record)
     with report.step("put the images on the nodes"):
-        load_images(running, sorted((options.directory / "images").glob("*.tar")), nodes=record.nodes)
+        archives = [path.read_bytes() for path in images.build(options.directory / "images")]
+        load_images(running, archives, nodes=record.nodes)
     record.ready = True
     state.save(options.directory, record)
     return running
@@ -156,7 +157,6 @@ def visible_paths() -> tuple[Path, ...]:
 
 
 def _write_files(lab: plan.Lab, *, host: plan.Host, version: tuple[int, int], port: int, outside: bool) -> None:
-    images.build(lab.directory / "images")
     ca = credentials.ensure(lab)
     credentials.write_admin(lab, ca, port=port)
     config = containerd.config(
@@ -201,15 +201,14 @@ def _note(lab: plan.Lab, record: state.Record, process: state.Process) -> None:
     state.save(lab.directory, record)
 
 
-def load_images(running: Running, archives: Sequence[Path], *, nodes: Sequence[str]) -> None:
-    """Put image archives on these nodes, all at once."""
-    contents = [path.read_bytes() for path in archives]
+def load_images(running: Running, archives: Sequence[bytes], *, nodes: Sequence[str]) -> None:
+    """Put the images of these archives on these nodes, on all at once."""
 
     def load(node: str) -> None:
         first = running.first(node)
         containerd.wait_until_up(first)
-        for content in contents:
-            machine.run(first, [*images.CTR, "import", "-"], stdin=content, seconds=120)
+        for archive in archives:
+            machine.run(first, [*images.CTR, "import", "-"], stdin=archive, seconds=120)
 
     with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
         for done in [pool.submit(load, node) for node in nodes]:

@@ -21,6 +21,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64", "p
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
 CTR = ("ctr", "--namespace", "k8s.io", "images")
 
 
@@ -57,8 +58,16 @@ def pause(program: bytes) -> Image:
     return Image(name=PAUSE, files={"pause": program}, links={}, entrypoint=("/pause", "-P"))
 
 
-def archive(image: Image, *, architecture: str) -> bytes:
-    """The image as an OCI layout in a tar archive."""
+def archive(*images: Image, architecture: str) -> bytes:
+    """The images as one OCI layout in a tar archive."""
+    blobs: dict[str, bytes] = {}
+    manifests = [_add(blobs, image, architecture=architecture) for image in images]
+    index = _json({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests})
+    return _tar(files={"oci-layout": _json({"imageLayoutVersion": "1.0.0"}), "index.json": index, **blobs}, mode=0o644)
+
+
+def _add(blobs: dict[str, bytes], image: Image, *, architecture: str) -> dict[str, object]:
+    """Put an image's blobs in, and return its entry for the index."""
     layer = _layer(image)
     config = _json(
         {
@@ -81,16 +90,14 @@ def archive(image: Image, *, architecture: str) -> bytes:
             "layers": [_descriptor(LAYER, layer)],
         }
     )
-    named = _descriptor(MANIFEST, manifest) | {
+    blobs.update((f"blobs/sha256/{hashlib.sha256(blob).hexdigest()}", blob) for blob in (layer, config, manifest))
+    return _descriptor(MANIFEST, manifest) | {
         "annotations": {
             "io.containerd.image.name": image.name,
             "org.opencontainers.image.ref.name": image.name.rpartition(":")[2],
         },
         "platform": {"architecture": architecture, "os": "linux"},
     }
-    blobs = {f"blobs/sha256/{hashlib.sha256(blob).hexdigest()}": blob for blob in (layer, config, manifest)}
-    index = _json({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [named]})
-    return _tar(files={"oci-layout": _json({"imageLayoutVersion": "1.0.0"}), "index.json": index, **blobs}, mode=0o644)
 
 
 def _layer(image: Image) -> bytes:
@@ -146,12 +153,10 @@ def build(folder: Path) -> list[Path]:
     shell = _program(("/bin/busybox", "/usr/bin/busybox"), package="busybox-static")
     reaper = _program(("/usr/bin/catatonit", "/usr/libexec/catatonit/catatonit"), package="catatonit")
     applets = processes.run([str(shell), "--list"]).decode().split()
-    made = []
-    for image in (busybox(shell.read_bytes(), applets=applets), pause(reaper.read_bytes())):
-        path = folder / (image.name.rpartition("/")[2].replace(":", "-") + ".tar")
-        path.write_bytes(archive(image, architecture=own_architecture()))
-        made.append(path)
-    return made
+    made = (busybox(shell.read_bytes(), applets=applets), pause(reaper.read_bytes()))
+    path = folder / "images.tar"
+    path.write_bytes(archive(*made, architecture=own_architecture()))
+    return [path]
 
 
 def _program(places: Sequence[str], *, package: str) -> Path:

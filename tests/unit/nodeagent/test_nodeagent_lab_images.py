@@ -51,6 +51,12 @@ def test_the_same_programs_give_the_same_archive() -> None:
     assert images.archive(SHELL, architecture="amd64") == images.archive(SHELL, architecture="amd64")
 
 
+def test_one_archive_holds_several_images(tmp_path: Path) -> None:
+    path = tmp_path / "both.tar"
+    path.write_bytes(images.archive(SHELL, images.pause(b"x"), architecture="amd64"))
+    assert archives.names(path) == [images.BUSYBOX, images.PAUSE]
+
+
 def test_a_link_never_replaces_the_program_itself() -> None:
     assert "bin/busybox" not in SHELL.links
 
