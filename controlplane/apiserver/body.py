@@ -6,10 +6,10 @@ from typing import Any
 import orjson
 import yaml
 
-from controlplane.apiserver import negotiate, protobuf
+from controlplane.apiserver import negotiate
 from controlplane.apiserver.reply import Receive
 from controlplane.apiserver.request import Request
-from kube import status
+from kube import protobuf, status
 
 LIMIT = 3 * 1024 * 1024
 ALIAS_LIMIT = 100

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from controlplane.apiserver.protobuf import messages
+from kube.protobuf import messages
 
 Object = dict[str, Any]
 MAGIC = b"k8s\x00"
