@@ -373,6 +373,8 @@ class PodWorker:
         if fresh:
             logs = self._kit.files.logs_of(self.pod)
             found = await asyncio.to_thread(self._kit.files.messages, self.uid, fresh, logs=logs)
+            kept = {c.id for c in self.seen.containers}
+            self._messages = {id_: text for id_, text in self._messages.items() if id_ in kept}
             self._messages |= {c.id: found.get(c.id, "") for c in fresh}
         for name in [c.name for c in self.seen.running]:
             self._waiting.pop(name, None)
