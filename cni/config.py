@@ -10,12 +10,15 @@ from typing import Any, Literal
 from kube.runtime.config import Section
 
 KIND = "CNIConfiguration"
+# Only what the plugin does: a runtime passes nothing else.
+CAPABILITIES = ("portMappings",)
 
 
 class CNIConfiguration(Section, frozen=True, kw_only=True):
     """Paths are absolute; `mtu` 0 means that of the node's own interface, less what VXLAN needs where it is in use.
 
     `overlay`: `auto` takes direct routes to nodes on the same link and VXLAN to others; `vxlan`, `host-gw`: only that.
+    `network_policy` false leaves NetworkPolicies to somebody else; it needs to list pods, namespaces and policies.
     """
 
     socket: str = "/run/nodeagent/cni.sock"
@@ -26,6 +29,7 @@ class CNIConfiguration(Section, frozen=True, kw_only=True):
     mtu: int = 0
     masquerade: bool = True
     overlay: Literal["auto", "vxlan", "host-gw"] = "auto"
+    network_policy: bool = True
 
     @property
     def conflist(self) -> Path:
@@ -44,6 +48,7 @@ def conflist(config: CNIConfiguration, *, pod_cidrs: Sequence[str], mtu: int) ->
                 "bridge": config.bridge,
                 "mtu": mtu,
                 "hairpinMode": True,
+                "capabilities": dict.fromkeys(CAPABILITIES, True),
                 "ipam": {
                     "type": "host-local",
                     "dataDir": config.data_dir,

@@ -16,6 +16,10 @@ from cni.network import Network
 from cni.overlay.kernel import KernelFabric
 from cni.overlay.watch import Watch
 from cni.plugin import Plugin
+from cni.policy import ruleset
+from cni.policy.controller import Policies
+from cni.policy.gate import PolicyGate
+from cni.policy.kernel import KernelRules
 from cni.server import Server
 from kube import scheme
 from kube.runtime import process
@@ -37,7 +41,13 @@ class Daemon:
     def __init__(self, config: CNIConfiguration, deps: Deps) -> None:
         self._config = config
         self._deps = deps
-        self._server = Server(Path(config.socket), Plugin())
+        self._policies: Policies | None = None
+        if config.network_policy:
+            self._policies = Policies(
+                KernelRules(), informers=deps.informers, node_name=deps.node_name, clock=deps.clock
+            )
+        self._gate = PolicyGate(self._policies) if self._policies else None
+        self._server = Server(Path(config.socket), Plugin(gate=self._gate))
         self._network = Network(
             config,
             node_name=deps.node_name,
@@ -55,13 +65,18 @@ class Daemon:
         await asyncio.to_thread(install.plugin, self._config)
         await asyncio.to_thread(self._free_leaked)
         async with asyncio.TaskGroup() as group:
+            if self._policies and self._gate:
+                self._gate.open()
+                group.create_task(self._policies.run())
+            else:
+                await apply_rules(ruleset.removal())
             group.create_task(self._server.run())
             group.create_task(self._watch.run())
             group.create_task(self._network.run())
 
     def ready(self) -> str | None:
         """None once pods can be attached and other nodes reached."""
-        return self._network.ready()
+        return self._network.ready() or (self._policies.ready() if self._policies else None)
 
     async def reload(self) -> None:
         """Nothing to take over: ranges and peers come from the API."""
@@ -74,6 +89,8 @@ class Daemon:
         leases = DiskLeases(Path(self._config.data_dir) / NETWORK_NAME)
         for container_id in free_leaked(leases, KernelLinks(), bridge=self._config.bridge):
             log.info("freed the addresses of sandbox %s: its interface is gone", container_id)
+        held = {(lease.container_id, lease.ifname) for lease in leases.held()}
+        NftPorts(plugin.ports_folder(self._config.data_dir, NETWORK_NAME)).keep_only(held)
 
     async def _annotate(self, notes: Mapping[str, str | None]) -> None:
         await self._deps.client.patch(scheme.NODES, self._deps.node_name, {"metadata": {"annotations": notes}})
@@ -113,4 +130,4 @@ async def apply_rules(text: str) -> None:
 
 async def remove_rules() -> None:
     """Removes our tables, for uninstall."""
-    await apply_rules(masquerade.removal())
+    await apply_rules(masquerade.removal() + ruleset.removal())
