@@ -89,8 +89,6 @@ class Daemon:
         leases = DiskLeases(Path(self._config.data_dir) / NETWORK_NAME)
         for container_id in free_leaked(leases, KernelLinks(), bridge=self._config.bridge):
             log.info("freed the addresses of sandbox %s: its interface is gone", container_id)
-        held = {(lease.container_id, lease.ifname) for lease in leases.held()}
-        NftPorts(plugin.ports_folder(self._config.data_dir, NETWORK_NAME)).keep_only(held)
 
     async def _annotate(self, notes: Mapping[str, str | None]) -> None:
         await self._deps.client.patch(scheme.NODES, self._deps.node_name, {"metadata": {"annotations": notes}})
