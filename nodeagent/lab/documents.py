@@ -55,6 +55,7 @@ def node(machine: plan.Machine) -> dict[str, Document]:
             "clusterDomain": plan.ZONE,
             "cgroupRoot": machine.cgroup,
             "cgroupDriver": "cgroupfs",
+            "staticPodPath": plan.ETC + "/manifests",
         },
         "proxy.yaml": {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
@@ -77,6 +78,7 @@ def dns(machine: plan.Machine, *, resolvers: Sequence[str]) -> dict[str, Documen
             "kubeconfig": plan.ETC + "/dns.kubeconfig",
             "clusterDomain": plan.ZONE,
             "forward": list(resolvers),
+            "lameduckSeconds": 1,
         }
     }
 

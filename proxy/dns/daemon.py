@@ -9,32 +9,30 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Iterable
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from kube import scheme, status
-from kube.client.errors import ClientError
 from kube.client.informer import Informers
 from kube.client.rest import Client
 from kube.runtime import metrics
-from kube.runtime.backoff import Backoff
 from kube.runtime.clock import Clock
-from kube.types import EndpointSlice, Namespace, Service
 from proxy import config as proxy_config
 from proxy import health
-from proxy.dns import metrics as dns_metrics
-from proxy.dns import names, publish, upstream
+from proxy.dns import cache, exchange, hosts, peers, publish, resolvconf, rewrite
 from proxy.dns.config import DNSConfiguration
-from proxy.dns.server import Resolver, TcpServer, UdpServer
+from proxy.dns.feed import Feed
+from proxy.dns.hosts import Hosts
+from proxy.dns.metrics import DnsCollector
+from proxy.dns.peers import Peers
+from proxy.dns.published import Published
+from proxy.dns.resolver import Resolver
+from proxy.dns.server import TcpServer, UdpServer
+from proxy.dns.upstream import Upstream
 from proxy.dns.zone import Zone
 from proxy.health import HttpServer
-from proxy.services.model import SERVICE_NAME_LABEL
 
 log = logging.getLogger(__name__)
-
-REPUBLISH_SECONDS = 60.0
-PUBLISH_TIMEOUT_SECONDS = 10.0
-WITHDRAW_SECONDS = 3.0
 
 
 class Daemon:
@@ -53,116 +51,92 @@ class Daemon:
         address: str,
     ) -> None:
         self._config = config
-        self._client = client
         self._clock = clock
         self._registry = registry
         self._address = config.address or address
-        self._services = informers.get(scheme.SERVICES, Service)
-        self._slices = informers.get(scheme.ENDPOINT_SLICES, EndpointSlice)
-        self._namespaces = informers.get(scheme.NAMESPACES, Namespace)
-        self._by_service = self._slices.add_index(_service_of)
         self._zone = Zone(config.cluster_domain, ttl=config.ttl, pods=config.pods, serial=int(time.time()))
-        servers = [s for s in upstream.configured(config.forward) if s != self._address]
-        self._upstream = upstream.Upstream(servers, now=clock.monotonic)
-        self._resolver = Resolver(self._zone, self._upstream, count=dns_metrics.counter(registry))
-        registry.register(dns_metrics.CacheCollector(self._upstream.cache))
-        self._published = False
+        self._feed = Feed(config, self._zone, informers, searches=_searches() if config.autopath else ())
+        self._upstream = _upstream(config, clock, without=self._address)
+        self._resolver = Resolver(
+            self._zone,
+            self._upstream,
+            hosts=_hosts(config),
+            rewrites=[rewrite.rule(text) for text in config.rewrites],
+            search=self._feed.search if config.autopath else None,
+            say=config.log_queries,
+        )
+        family = "2" if ":" in self._address else "1"
+        self._collector = DnsCollector(
+            self._resolver.tally, self._upstream, server=f"dns://:{config.port}", family=family
+        )
+        slices = self._feed.slices.cache
+        self._published = Published(config, client=client, clock=clock, address=self._address, slices=slices)
+        self._peers = Peers(
+            config,
+            own=publish.slice_name(config),
+            slices=slices.values,
+            exchange=exchange.Network(),
+            mark=lambda name: peers.mark_not_ready(client, config, name),
+            clock=clock,
+        )
+        self._leaving = False
 
     async def run(self) -> None:
         """Sockets answer from the start (SERVFAIL for our zone until it is complete), the slice comes last."""
-        config = self._config
+        self._registry.register(self._collector)
         async with asyncio.TaskGroup() as group:
-
-            def spawn(work: Awaitable[None]) -> None:
-                group.create_task(_survive(work))
-
-            group.create_task(UdpServer(self._resolver, self._address, config.port).run(spawn))
-            group.create_task(TcpServer(self._resolver, self._address, config.port).run())
-            for server in self._http_servers():
-                group.create_task(server.run())
+            self._listen(group)
+            group.create_task(self._upstream.run())
             with contextlib.ExitStack() as subscribed:
-                await self._fill(subscribed)
-                await self._keep_published()
+                try:
+                    await self._feed.run(subscribed)
+                    subscribed.callback(self._feed.slices.subscribe(self._published.slice_changed))
+                    group.create_task(self._peers.run())
+                    await self._published.run()
+                finally:
+                    await self._leave()
 
     def ready(self) -> str | None:
         """None once the zone is complete and the Service has this server as an endpoint."""
-        if not self._zone.synced:
-            return "the zone is not complete yet"
-        return None if self._published else f"not yet an endpoint of Service {self._config.service}"
+        reason = self._unready()
+        if reason is not None:
+            return reason
+        return None if self._published.done else f"not yet an endpoint of Service {self._config.service}"
 
     async def reload(self) -> None:
-        """Nothing is taken over: upstream servers are read at the start."""
+        """Takes over the servers of resolv.conf; everything else waits for a restart."""
+        config = self._config
+        servers = [server for server in resolvconf.configured(config.forward) if server != self._address]
+        self._upstream.configure(servers, policy=config.forward_policy, stubs=config.stub_domains)
 
     async def close(self) -> None:
-        """Tells the Service that this server leaves; when the API does not answer in time, it just goes."""
-        try:
-            async with asyncio.timeout(WITHDRAW_SECONDS):
-                await publish.publish(self._client, self._config, address=self._address, ready=False)
-        except (status.ApiError, ClientError, TimeoutError) as error:
-            log.warning("could not withdraw from Service %s: %s", self._config.service, error)
+        """Gives the metrics' place free for the next one."""
+        with contextlib.suppress(KeyError):
+            self._registry.unregister(self._collector)
 
-    async def _fill(self, subscribed: contextlib.ExitStack) -> None:
-        for informer in (self._services, self._slices, self._namespaces):
-            await informer.wait_synced()
-        subscribed.callback(self._namespaces.subscribe(self._namespace_changed))
-        subscribed.callback(self._services.subscribe(self._service_changed))
-        subscribed.callback(self._slices.subscribe(self._slice_changed))
-        self._zone.synced = True
+    def _listen(self, group: asyncio.TaskGroup) -> None:
+        def spawn(work: Awaitable[None]) -> None:
+            group.create_task(_survive(work))
 
-    def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:
-        changed = new or old
-        if changed is not None:
-            self._zone.put_namespace(changed.metadata.name, present=new is not None)
+        group.create_task(UdpServer(self._resolver, self._address, self._config.port).run(spawn))
+        group.create_task(TcpServer(self._resolver, self._address, self._config.port).run())
+        for server in self._http_servers():
+            group.create_task(server.run())
 
-    def _service_changed(self, old: Service | None, new: Service | None) -> None:
-        changed = new or old
-        if changed is not None:
-            self._rebuild(f"{changed.metadata.namespace}/{changed.metadata.name}")
+    async def _leave(self) -> None:
+        """Answers for a while longer, until the others know that this server leaves."""
+        self._leaving = True
+        if await self._published.withdraw() and self._published.others():
+            await self._clock.sleep(self._config.lameduck_seconds)
 
-    def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
-        for key in {key for each in (old, new) if each is not None for key in _service_of(each)}:
-            self._rebuild(key)
-
-    def _rebuild(self, key: str) -> None:
-        service = self._services.cache.get(key)
-        found = names.records(service, self._by_service.get(key), zone=self._zone.zone) if service else ()
-        self._zone.put(key, found)
-        if service is not None and key == f"{self._config.namespace}/{self._config.service}":
-            self._zone.put("ns", names.name_server(service, zone=self._zone.zone))
-
-    async def _keep_published(self) -> None:
-        """Writes the slice until it is there, and looks again each minute whether it still is."""
-        backoff = Backoff(0.2, 10.0)
-        while True:
-            try:
-                async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):
-                    if not self._is_published():
-                        await publish.publish(self._client, self._config, address=self._address, ready=True)
-                self._published = True
-                backoff.reset("publish")
-                wait = REPUBLISH_SECONDS
-            except (status.ApiError, ClientError, TimeoutError) as error:
-                wait = backoff.next("publish")
-                log.warning(
-                    "not an endpoint of Service %s yet, next try in %.1f s: %s", self._config.service, wait, error
-                )
-            await self._clock.sleep(wait)
-
-    def _is_published(self) -> bool:
-        found = self._slices.cache.get(f"{self._config.namespace}/{publish.slice_name(self._config)}")
-        if found is None or len(found.endpoints) != 1:
-            return False
-        endpoint = found.endpoints[0]
-        ports = {port.port for port in found.ports}
-        return (
-            tuple(endpoint.addresses) == (self._address,)
-            and endpoint.conditions.ready is True
-            and ports == {self._config.port}
-        )
+    def _unready(self) -> str | None:
+        if self._leaving:
+            return "leaving"
+        return None if self._zone.synced else "the zone is not complete yet"
 
     def _http_servers(self) -> Iterable[HttpServer]:
         def ready() -> health.Answer:
-            reason = None if self._zone.synced else "the zone is not complete yet"
+            reason = self._unready()
             return health.text(reason or "OK", status=503 if reason else 200)
 
         def scrape() -> health.Answer:
@@ -184,6 +158,32 @@ async def _survive(work: Awaitable[None]) -> None:
         log.exception("one query failed; the server goes on")
 
 
-def _service_of(found: EndpointSlice) -> Iterable[str]:
-    name = found.metadata.labels.get(SERVICE_NAME_LABEL)
-    return (f"{found.metadata.namespace}/{name}",) if name else ()
+def _upstream(config: DNSConfiguration, clock: Clock, *, without: str) -> Upstream:
+    limits = cache.Limits(
+        positive=config.cache_seconds,
+        negative=config.negative_cache_seconds,
+        least=min(cache.MIN_TTL, config.cache_seconds, config.negative_cache_seconds),
+        stale=config.serve_stale_seconds,
+        prefetch=config.prefetch,
+    )
+    return Upstream(
+        [server for server in resolvconf.configured(config.forward) if server != without],
+        now=clock.monotonic,
+        policy=config.forward_policy,
+        stubs=config.stub_domains,
+        cache=cache.Cache(limits=limits),
+        max_concurrent=config.max_concurrent,
+    )
+
+
+def _hosts(config: DNSConfiguration) -> Hosts:
+    """Raises ValueError for a line that cannot be read, OSError for a missing file."""
+    lines = list(config.hosts)
+    if config.hosts_file:
+        lines += Path(config.hosts_file).read_text().splitlines()
+    return hosts.Hosts(lines, ttl=config.hosts_ttl)
+
+
+def _searches() -> list[str]:
+    path = resolvconf.RESOLV_CONF
+    return resolvconf.searches(path.read_text()) if path.exists() else []

@@ -1,46 +1,68 @@
-"""The DNS server's metrics, under CoreDNS's names."""
+"""The DNS server's metrics, under CoreDNS's names; read from plain counts when somebody scrapes."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
-from proxy.dns.cache import Cache
-from proxy.dns.wire import Query
+from proxy.dns.resolver import Tally
+from proxy.dns.upstream import Upstream
 
 RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 16: "BADVERS"}
-TYPES = {1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 255: "ANY"}
+TYPES = {
+    1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV",
+    43: "DS", 48: "DNSKEY", 64: "SVCB", 65: "HTTPS", 255: "ANY",
+}  # fmt: skip
 
 
-class CacheCollector(Collector):
-    """Reads the cache's own counts when somebody scrapes."""
+class DnsCollector(Collector):
+    """Counts of the resolver, the cache and the upstream servers. `server`: as in CoreDNS, `dns://:53`."""
 
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
+    def __init__(self, tally: Tally, upstream: Upstream, *, server: str, family: str) -> None:
+        self._tally, self._upstream, self._server, self._family = tally, upstream, server, family
 
-    def collect(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
-        return [
-            CounterMetricFamily("coredns_cache_hits", "Questions answered from the cache.", self._cache.hits),
-            CounterMetricFamily("coredns_cache_misses", "Questions that had to be asked upstream.", self._cache.misses),
-            GaugeMetricFamily("coredns_cache_entries", "Replies kept.", len(self._cache)),
-        ]
+    def collect(self) -> Iterable[Metric]:
+        """Everything there is to tell."""
+        yield from self._questions()
+        yield from self._cache()
+        failures = CounterMetricFamily(
+            "coredns_proxy_healthcheck_failures", "Questions an upstream did not answer.", labels=["proxy_name", "to"]
+        )
+        for (address, port), times in self._upstream.failures.items():
+            failures.add_metric(["forward", f"{address}:{port}"], times)
+        yield failures
 
+    def _questions(self) -> Iterable[Metric]:
+        asked = ["server", "zone", "view", "proto", "family", "type"]
+        requests = CounterMetricFamily("coredns_dns_requests", "Queries by protocol and type.", labels=asked)
+        told = ["server", "zone", "view", "rcode", "plugin"]
+        responses = CounterMetricFamily("coredns_dns_responses", "Replies by code.", labels=told)
+        by_type: dict[tuple[str, str], int] = {}
+        by_code: dict[str, int] = {}
+        for (proto, kind, rcode), times in self._tally.replies.items():
+            key = (proto, TYPES.get(kind, "other"))
+            by_type[key] = by_type.get(key, 0) + times
+            code = RCODES.get(rcode, str(rcode))
+            by_code[code] = by_code.get(code, 0) + times
+        for (proto, kind_name), times in by_type.items():
+            requests.add_metric([self._server, ".", "", proto, self._family, kind_name], times)
+        for code, times in by_code.items():
+            responses.add_metric([self._server, ".", "", code, ""], times)
+        yield requests
+        yield responses
+        seconds = SummaryMetricFamily(
+            "coredns_dns_request_duration_seconds", "Time spent on queries over UDP.", labels=["server"]
+        )
+        count = sum(times for (proto, _, _), times in self._tally.replies.items() if proto == "udp")
+        seconds.add_metric([self._server], count, self._tally.seconds)
+        yield seconds
+        yield CounterMetricFamily("coredns_forward_max_concurrent_rejects", "Queries dropped.", self._tally.dropped)
 
-def counter(registry: CollectorRegistry) -> Callable[[Query, int, str], None]:
-    """A function that counts one reply; label children are looked up once, since it runs for every query."""
-    requests = Counter("coredns_dns_requests", "Queries by type.", ["proto", "type"], registry=registry)
-    responses = Counter("coredns_dns_responses", "Replies by code.", ["rcode"], registry=registry)
-    by_kind: dict[tuple[str, int], Callable[[], None]] = {}
-    by_code = {code: responses.labels(name).inc for code, name in RCODES.items()}
-    other = responses.labels("OTHER").inc
-
-    def count(query: Query, rcode: int, proto: str) -> None:
-        key = (proto, query.type if query.type in TYPES else 0)
-        increase = by_kind.get(key)
-        if increase is None:
-            increase = by_kind[key] = requests.labels(proto, TYPES.get(query.type, "other")).inc
-        increase()
-        by_code.get(rcode, other)()
-
-    return count
+    def _cache(self) -> Iterable[Metric]:
+        cache = self._upstream.cache
+        yield CounterMetricFamily("coredns_cache_hits", "Questions answered from the cache.", cache.hits)
+        yield CounterMetricFamily("coredns_cache_misses", "Questions that had to be asked upstream.", cache.misses)
+        yield CounterMetricFamily("coredns_cache_served_stale", "Old replies given out.", cache.served_stale)
+        yield CounterMetricFamily("coredns_cache_prefetch", "Replies refreshed before their end.", cache.prefetches)
+        yield GaugeMetricFamily("coredns_cache_entries", "Replies kept.", len(cache))

@@ -1,33 +1,23 @@
 """Which names a Service has in the cluster's zone, and what they say. PURE.
 
-Follows the Kubernetes DNS specification 1.1.0. Names are dotted text without the final dot, lower case; `zone` is such
-a name. Must not know the wire format of messages (record data is made by `wire`).
+Follows the Kubernetes DNS specification 1.1.0. Names are given as dotted text and handed out in wire format. What
+cannot be a name or an address is left out, never an error: one malformed object costs the others nothing.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import NamedTuple
 
-from kube.types import EndpointSlice, Service
 from proxy.dns import wire
-from proxy.services.model import HEADLESS
+from proxy.dns.views import HEADLESS, EndpointSlice, Pod, Port, Service
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One record: its name, type and data."""
+class Record(NamedTuple):
+    """One record: its name in wire format, type (0: the name just exists) and data."""
 
-    name: str
+    name: bytes
     type: int
     data: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """One endpoint address of a headless Service with the name it has below the Service's."""
-
-    name: str
-    address: str
 
 
 def service_name(service: Service, zone: str) -> str:
@@ -35,77 +25,136 @@ def service_name(service: Service, zone: str) -> str:
     return f"{service.metadata.name}.{service.metadata.namespace}.svc.{zone}"
 
 
-def reverse_name(address: str) -> str:
-    """`4.3.2.1.in-addr.arpa` or its IPv6 form."""
-    return ip_address(address).reverse_pointer
-
-
 def records(service: Service, slices: Iterable[EndpointSlice], *, zone: str) -> Iterator[Record]:
-    """Every record of a Service; also those of names that only lead to others are the caller's to derive."""
+    """Every record of a Service, each once."""
     if service.spec.type == "ExternalName":
-        yield from _external(service, zone=zone)
+        found = _external(service, zone=zone)
     elif service.spec.cluster_ip == HEADLESS:
-        yield from _headless(service, tuple(slices), zone=zone)
+        found = _headless(service, slices, zone=zone)
     else:
-        yield from _with_address(service, zone=zone)
+        found = _with_address(service, zone=zone)
+    yield from dict.fromkeys(found)
+
+
+def all_ports(service: Service, slices: Iterable[EndpointSlice], *, zone: str) -> Iterator[bytes]:
+    """SRV data of a question for the bare Service name: every port, named or not, as CoreDNS answers."""
+    name = service_name(service, zone)
+    if service.spec.type == "ExternalName":
+        return
+    if service.spec.cluster_ip != HEADLESS:
+        for port in service.spec.ports:
+            if port.port and (target := _name(name)):
+                yield wire.srv_data(port.port, target)
+        return
+    for each in slices:
+        for endpoint, _ in _addresses(each, all_of_them=service.spec.publish_not_ready_addresses):
+            for port in each.ports:
+                if port.port and (target := _name(f"{endpoint}.{name}")):
+                    yield wire.srv_data(port.port, target)
+
+
+def pod_records(pod: Pod, *, zone: str) -> Iterator[Record]:
+    """`a-b-c-d.<ns>.pod.<zone>` of a pod that runs, for mode verified."""
+    if pod.status.phase in ("Succeeded", "Failed"):
+        return
+    for address in pod.status.pod_ips:
+        name = f"{dashed(address.ip)}.{pod.metadata.namespace}.pod.{zone}"
+        yield from _address(name, address.ip)
 
 
 def endpoint_name(hostname: str | None, address: str) -> str:
     """The endpoint's hostname, else its address with dashes."""
-    return hostname.lower() if hostname else address.replace(".", "-").replace(":", "-")
+    return hostname.lower() if hostname else dashed(address)
 
 
-def _external(service: Service, *, zone: str) -> Iterator[Record]:
-    target = service.spec.external_name.rstrip(".")
-    if target:
-        yield Record(name=service_name(service, zone), type=wire.CNAME, data=wire.encode_name(target))
-
-
-def _with_address(service: Service, *, zone: str) -> Iterator[Record]:
-    name = service_name(service, zone)
-    target = wire.encode_name(name)
-    for address in service.spec.cluster_ips or (service.spec.cluster_ip,):
-        if address:
-            kind, data = wire.address_data(address)
-            yield Record(name=name, type=kind, data=data)
-            yield Record(name=reverse_name(address), type=wire.PTR, data=target)
-    for port in service.spec.ports:
-        if port.name:
-            owner = f"_{port.name}._{port.protocol.lower()}.{name}"
-            yield Record(name=owner, type=wire.SRV, data=wire.srv_data(port.port, target))
-
-
-def _headless(service: Service, slices: tuple[EndpointSlice, ...], *, zone: str) -> Iterator[Record]:
-    name = service_name(service, zone)
-    found: dict[Record, None] = {}
-    for each in slices:
-        if each.address_type == "FQDN":
-            continue
-        for address in _addresses(each, all_of_them=service.spec.publish_not_ready_addresses):
-            kind, data = wire.address_data(address.address)
-            own = f"{address.name}.{name}"
-            found[Record(name=name, type=kind, data=data)] = None
-            found[Record(name=own, type=kind, data=data)] = None
-            found[Record(name=reverse_name(address.address), type=wire.PTR, data=wire.encode_name(own))] = None
-            for port in each.ports:
-                if port.name and port.port:
-                    owner = f"_{port.name}._{port.protocol.lower()}.{name}"
-                    srv = wire.srv_data(port.port, wire.encode_name(own))
-                    found[Record(name=owner, type=wire.SRV, data=srv)] = None
-    yield from found
-
-
-def _addresses(each: EndpointSlice, *, all_of_them: bool) -> Iterator[Address]:
-    for endpoint in each.endpoints:
-        if endpoint.conditions.ready is False and not all_of_them:
-            continue
-        for address in endpoint.addresses:
-            yield Address(name=endpoint_name(endpoint.hostname, address), address=address)
+def dashed(address: str) -> str:
+    """An address as one label."""
+    return address.replace(".", "-").replace(":", "-")
 
 
 def name_server(service: Service, *, zone: str) -> Iterator[Record]:
     """The address of `ns.dns.<zone>`: the cluster DNS Service's."""
-    for address in service.spec.cluster_ips or (service.spec.cluster_ip,):
-        if address and address != HEADLESS:
-            kind, data = wire.address_data(address)
-            yield Record(name=f"ns.dns.{zone}", type=kind, data=data)
+    for address in addresses(service):
+        yield from _address(f"ns.dns.{zone}", address)
+
+
+def addresses(service: Service) -> list[str]:
+    """The cluster addresses of a Service."""
+    found = service.spec.cluster_ips or (service.spec.cluster_ip,)
+    return [address for address in found if address and address != HEADLESS]
+
+
+def marker(name: str) -> Record | None:
+    """What makes a name exist without any record."""
+    return Record(found, 0, b"") if (found := _name(name)) else None
+
+
+def _external(service: Service, *, zone: str) -> Iterator[Record]:
+    name, target = _name(service_name(service, zone)), _name(service.spec.external_name.rstrip("."))
+    if name and target and len(target) > 1:
+        yield Record(name, wire.CNAME, target)
+
+
+def _with_address(service: Service, *, zone: str) -> Iterator[Record]:
+    name = service_name(service, zone)
+    for address in addresses(service):
+        yield from _address(name, address)
+        yield from _pointer(address, name)
+    for port in service.spec.ports:
+        yield from _service_record(port, owner=name, target=name)
+
+
+def _headless(service: Service, slices: Iterable[EndpointSlice], *, zone: str) -> Iterator[Record]:
+    name = service_name(service, zone)
+    for each in slices:
+        for endpoint, address in _addresses(each, all_of_them=service.spec.publish_not_ready_addresses):
+            own = f"{endpoint}.{name}"
+            yield from _address(name, address)
+            yield from _address(own, address)
+            yield from _pointer(address, own)
+            for port in each.ports:
+                yield from _service_record(port, owner=name, target=own)
+
+
+def _addresses(each: EndpointSlice, *, all_of_them: bool) -> Iterator[tuple[str, str]]:
+    """(endpoint name, address) of what may be named."""
+    if each.address_type == "FQDN":
+        return
+    for endpoint in each.endpoints:
+        if endpoint.conditions.ready is not False or all_of_them:
+            for address in endpoint.addresses:
+                yield endpoint_name(endpoint.hostname, address), address
+
+
+def _address(name: str, address: str) -> Iterator[Record]:
+    owner = _name(name)
+    try:
+        kind, data = wire.address_data(address)
+    except ValueError:
+        return
+    if owner:
+        yield Record(owner, kind, data)
+
+
+def _pointer(address: str, name: str) -> Iterator[Record]:
+    try:
+        owner = _name(ip_address(address).reverse_pointer)
+    except ValueError:
+        return
+    target = _name(name)
+    if owner and target:
+        yield Record(owner, wire.PTR, target)
+
+
+def _service_record(port: Port, *, owner: str, target: str) -> Iterator[Record]:
+    if port.name and port.port:
+        name, end = _name(f"_{port.name}._{port.protocol.lower()}.{owner}"), _name(target)
+        if name and end:
+            yield Record(name, wire.SRV, wire.srv_data(port.port, end))
+
+
+def _name(text: str) -> bytes | None:
+    try:
+        return wire.encode_name(text)
+    except ValueError:
+        return None

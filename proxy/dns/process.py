@@ -15,14 +15,14 @@ from kube.runtime.component import Component
 from proxy.dns import config as configuration
 from proxy.dns.config import DNSConfiguration
 from proxy.dns.daemon import Daemon
-from proxy.dns.upstream import LoopError
+from proxy.dns.resolvconf import LoopError
 
 
 def main(path: str, *, log_level: str) -> int:
     """Runs until SIGTERM. 1 with a sentence on standard error when the configuration cannot be used."""
     log.setup(log_level)
     try:
-        config = documents.one(documents.load(Path(path)), configuration.KIND, DNSConfiguration)
+        config = configuration.read(Path(path))
         asyncio.run(serve(config))
     except (documents.ConfigError, kubeconfig.KubeconfigError, LoopError, OSError) as error:
         print(f"dns: {error}", file=sys.stderr)

@@ -1,147 +1,139 @@
 """The DNS server's sockets: UDP drained in batches, TCP with several queries a connection.
 
-Owns transport and the choice between zone and upstream. A malformed packet is answered or dropped, never an exception.
+Owns transport only. What was answered in this second is remembered as the bytes behind the id: the same question again
+costs one look-up and one copy.
 """
 
 import asyncio
 import contextlib
 import logging
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from proxy.dns import wire
-from proxy.dns.cache import Reply
-from proxy.dns.upstream import Upstream
-from proxy.dns.wire import Answer, FormatError, Query
-from proxy.dns.zone import Zone
+from proxy.dns.resolver import Resolver
+from proxy.dns.wire import Query
 
 log = logging.getLogger(__name__)
 
 BATCH = 64
 RECEIVE_BUFFER = 4 << 20
 MAX_PENDING = 1000
-TCP_IDLE_SECONDS, TCP_CONNECTIONS = 10.0, 512
-MAX_TCP_REPLY = 65535
-OPCODE_MASK = 0x7800
+MEMO_ENTRIES = 4096
+TCP_IDLE_SECONDS, TCP_WRITE_SECONDS = 10.0, 10.0
+TCP_CONNECTIONS, TCP_PENDING = 512, 64
+MAX_MESSAGE = 4096
 
-Counted = Callable[[Query, int, str], None]
-Local = bytes | None
 Peer = tuple[Any, ...]
 """An address as the socket module gives it."""
+Spawn = Callable[[Awaitable[None]], None]
 
 
-class Resolver:
-    """Decides who answers a message: the zone at once, or upstream later."""
+class _Memo:
+    """The replies to one message, and how often they were given."""
 
-    def __init__(self, zone: Zone, upstream: Upstream, *, count: Counted = lambda query, rcode, proto: None) -> None:
-        self._zone = zone
-        self._upstream = upstream
-        self._count = count
+    __slots__ = ("kind", "rcode", "replies", "times")
 
-    def local(self, message: bytes, *, proto: str) -> tuple[Local, Query | None]:
-        """(reply, None) when it can be answered now; (None, query) when upstream must be asked; (None, None): drop."""
-        try:
-            query = wire.parse(message)
-        except FormatError:
-            return wire.error(message, wire.FORMERR), None
-        if query.flags & wire.QR:
-            return None, None
-        answer = self._refusal(query) or self._from_zone(query)
-        if answer is None:
-            kept = self._upstream.cached(query)
-            if kept is None:
-                return None, query
-            return self._forwarded(query, kept[0], kept[1], proto=proto), None
-        return self._reply(query, answer, proto=proto), None
-
-    async def later(self, query: Query, *, proto: str) -> bytes:
-        """The reply out of upstream's, or SERVFAIL."""
-        reply = await self._upstream.ask(query) if self._upstream.available else None
-        if reply is None:
-            return self._reply(query, Answer(rcode=wire.SERVFAIL, authoritative=False), proto=proto)
-        return self._forwarded(query, reply, 0, proto=proto)
-
-    def _refusal(self, query: Query) -> Answer | None:
-        if query.flags & OPCODE_MASK:
-            return Answer(rcode=wire.NOTIMP, authoritative=False)
-        if query.edns_version:
-            return Answer(rcode=wire.BADVERS, authoritative=False)
-        if query.cls != wire.IN or query.type in (wire.AXFR, wire.IXFR):
-            return Answer(rcode=wire.REFUSED, authoritative=False)
-        return None
-
-    def _from_zone(self, query: Query) -> Answer | None:
-        if not (self._zone.covers(query.name) or self._zone.has(query.name)):
-            return None
-        if not self._zone.synced:
-            return Answer(rcode=wire.SERVFAIL, authoritative=False)
-        return self._zone.answer(query)
-
-    def _reply(self, query: Query, answer: Answer, *, proto: str) -> bytes:
-        self._count(query, answer.rcode, proto)
-        limit = wire.limit_for(query) if proto == "udp" else MAX_TCP_REPLY
-        return wire.respond(query, answer, recursion=self._upstream.available, limit=limit)
-
-    def _forwarded(self, query: Query, reply: Reply, age: int, *, proto: str) -> bytes:
-        self._count(query, reply.rcode, proto)
-        limit = wire.limit_for(query) if proto == "udp" else MAX_TCP_REPLY
-        body = reply.aged(age)
-        flags = wire.QR | wire.RA | (query.flags & (wire.RD | wire.CD)) | reply.rcode
-        opt = wire.opt(reply.rcode, dnssec_ok=query.dnssec_ok) if query.edns else b""
-        counts = reply.counts
-        if 12 + len(query.question) + len(body) + len(opt) > limit:
-            body, counts, flags = b"", (0, 0, 0), flags | wire.TC
-        head = wire.HEADER.pack(query.id, flags, 1, counts[0], counts[1], counts[2] + bool(opt))
-        return head + query.question + body + opt
+    def __init__(self, replies: list[bytes], kind: int, rcode: int) -> None:
+        self.replies, self.kind, self.rcode, self.times = replies, kind, rcode, 0
 
 
 class UdpServer:
     """One socket, drained in batches: a datagram costs no trip through the event loop."""
 
-    def __init__(self, resolver: Resolver, address: str, port: int) -> None:
+    def __init__(self, resolver: Resolver, address: str, port: int, *, free: bool = False) -> None:
         self._resolver = resolver
         self._address = address
         self._port = port
+        self._free = free
+        self._memo: dict[bytes, _Memo] = {}
+        self._moment: object = None
+        self._pending = 0
 
-    async def run(self, spawn: Callable[[Awaitable[None]], None]) -> None:
+    async def run(self, spawn: Spawn) -> None:
         """Serves until cancelled; `spawn` runs what must wait for upstream."""
-        with open_udp(self._address, self._port) as opened:
+        with open_udp(self._address, self._port, free=self._free) as opened:
             loop = asyncio.get_running_loop()
             loop.add_reader(opened, self._drain, opened, spawn)
             try:
                 await loop.create_future()
             finally:
                 loop.remove_reader(opened)
+                self._count()
 
-    def _drain(self, opened: socket.socket, spawn: Callable[[Awaitable[None]], None]) -> None:
+    def _drain(self, opened: socket.socket, spawn: Spawn) -> None:
+        begin = time.perf_counter()
+        if (moment := self._resolver.moment) != self._moment:
+            self._count()
+            self._moment = moment
+        memo = self._memo
+        receive, send = opened.recvfrom, opened.sendto
         for _ in range(BATCH):
             try:
-                message, peer = opened.recvfrom(4096)
+                message, peer = receive(MAX_MESSAGE)
             except OSError:
-                return  # nothing left, or an ICMP error of an earlier reply
-            reply, query = self._resolver.local(message, proto="udp")
+                break  # nothing left, or an ICMP error of an earlier reply
+            known = memo.get(message[2:])
+            if known is not None:
+                replies = known.replies
+                known.times += 1
+                reply: bytes | None = message[:2] + replies[known.times % len(replies)]
+            else:
+                reply = self._first(message, peer, opened, spawn)
             if reply is not None:
-                _send(opened, reply, peer)
-            elif query is not None:
-                spawn(self._answer_later(opened, query, peer))
+                with contextlib.suppress(OSError):  # a full socket or a vanished peer: the client asks again
+                    send(reply, peer)
+        self._resolver.tally.seconds += time.perf_counter() - begin
+
+    def _first(self, message: bytes, peer: Peer, opened: socket.socket, spawn: Spawn) -> bytes | None:
+        """The reply to a message that is new in this moment."""
+        found = self._resolver.local(message, proto="udp", client=peer[0])
+        if found.query is not None:
+            if self._pending < MAX_PENDING:
+                self._pending += 1
+                spawn(self._answer_later(opened, found.query, peer))
+            else:
+                self._resolver.tally.dropped += 1
+            return None
+        if found.reply is not None and found.variants:
+            again = (self._resolver.local(message, proto="udp").reply for _ in range(found.variants - 1))
+            replies = [found.reply[2:], *(reply[2:] for reply in again if reply)]
+            if len(self._memo) >= MEMO_ENTRIES:
+                self._count()
+            self._memo[message[2:]] = _Memo(replies, found.kind, found.rcode)
+            self._resolver.tally.add("udp", found.kind, found.rcode, times=1 - found.variants)
+        return found.reply
+
+    def _count(self) -> None:
+        """Forgets what is remembered, after adding up how often it was asked for."""
+        for known in self._memo.values():
+            if known.times:
+                self._resolver.tally.add("udp", known.kind, known.rcode, times=known.times)
+        self._memo.clear()
 
     async def _answer_later(self, opened: socket.socket, query: Query, peer: Peer) -> None:
-        _send(opened, await self._resolver.later(query, proto="udp"), peer)
+        try:
+            reply = await self._resolver.later(query, proto="udp", client=peer[0])
+            with contextlib.suppress(OSError):
+                opened.sendto(reply, peer)
+        finally:
+            self._pending -= 1
 
 
 class TcpServer:
     """Queries with two bytes of length before each, answered in any order."""
 
-    def __init__(self, resolver: Resolver, address: str, port: int) -> None:
+    def __init__(self, resolver: Resolver, address: str, port: int, *, free: bool = False) -> None:
         self._resolver = resolver
         self._address = address
         self._port = port
+        self._free = free
         self._open = 0
 
     async def run(self) -> None:
         """Serves until cancelled."""
-        server = await asyncio.start_server(self._serve, self._address, self._port, reuse_address=True)
+        server = await asyncio.start_server(self._serve, sock=open_tcp(self._address, self._port, free=self._free))
         async with server:
             await server.serve_forever()
 
@@ -151,8 +143,8 @@ class TcpServer:
             if self._open <= TCP_CONNECTIONS:
                 async with asyncio.TaskGroup() as group:
                     await self._queries(reader, writer, group)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, ExceptionGroup):
-            pass  # the client left or fell silent
+        except (OSError, TimeoutError, ExceptionGroup):
+            pass  # the client left while it was answered
         finally:
             self._open -= 1
             writer.close()
@@ -162,25 +154,49 @@ class TcpServer:
     async def _queries(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, group: asyncio.TaskGroup
     ) -> None:
+        """Reads queries until the client says no more or falls silent; what is still to be answered is answered."""
+        client = writer.get_extra_info("peername")[0]
+        free = asyncio.Semaphore(TCP_PENDING)
         while True:
-            async with asyncio.timeout(TCP_IDLE_SECONDS):
-                message = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
-            reply, query = self._resolver.local(message, proto="tcp")
-            if reply is not None:
-                await _write(writer, reply)
-            elif query is not None:
-                group.create_task(self._later(writer, query))
+            try:
+                async with asyncio.timeout(TCP_IDLE_SECONDS):
+                    message = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+            except (asyncio.IncompleteReadError, TimeoutError, OSError):
+                return
+            found = self._resolver.local(message, proto="tcp", client=client)
+            if found.reply is not None:
+                await _write(writer, found.reply)
+            elif found.query is not None:
+                await free.acquire()
+                group.create_task(self._later(writer, found.query, client, free))
 
-    async def _later(self, writer: asyncio.StreamWriter, query: Query) -> None:
-        await _write(writer, await self._resolver.later(query, proto="tcp"))
+    async def _later(self, writer: asyncio.StreamWriter, query: Query, client: str, free: asyncio.Semaphore) -> None:
+        try:
+            await _write(writer, await self._resolver.later(query, proto="tcp", client=client))
+        finally:
+            free.release()
 
 
-def open_udp(address: str, port: int) -> socket.socket:
-    """A bound non-blocking socket with room for bursts. Raises OSError."""
-    opened = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+def open_udp(address: str, port: int, *, free: bool = False) -> socket.socket:
+    """A bound non-blocking socket with room for bursts; `free`: the address need not be this machine's. OSError."""
+    return _bound(address, port, socket.SOCK_DGRAM, free=free)
+
+
+def open_tcp(address: str, port: int, *, free: bool = False) -> socket.socket:
+    """A bound socket to listen on. Raises OSError."""
+    return _bound(address, port, socket.SOCK_STREAM, free=free)
+
+
+def _bound(address: str, port: int, kind: socket.SocketKind, *, free: bool) -> socket.socket:
+    opened = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
     try:
         opened.setblocking(False)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        if kind == socket.SOCK_STREAM:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        else:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        if free:
+            opened.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
         opened.bind((address, port))
     except OSError:
         opened.close()
@@ -188,11 +204,11 @@ def open_udp(address: str, port: int) -> socket.socket:
     return opened
 
 
-def _send(opened: socket.socket, reply: bytes, peer: Peer) -> None:
-    with contextlib.suppress(OSError):  # a full socket or a vanished peer: the client asks again
-        opened.sendto(reply, peer)
+IP_FREEBIND = 15
+"""From linux/in.h; Python has no name for it."""
 
 
 async def _write(writer: asyncio.StreamWriter, reply: bytes) -> None:
-    writer.write(len(reply).to_bytes(2, "big") + reply)
-    await writer.drain()
+    async with asyncio.timeout(TCP_WRITE_SECONDS):
+        writer.write(len(reply).to_bytes(2, "big") + reply)
+        await writer.drain()

@@ -6,15 +6,16 @@ query's own question, so that its letters keep their case, with ready-made recor
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
+from typing import NamedTuple
 
 A, NS, CNAME, SOA, PTR, TXT, AAAA, SRV, OPT, IXFR, AXFR, ANY = 1, 2, 5, 6, 12, 16, 28, 33, 41, 251, 252, 255
 IN = 1
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16
 QR, AA, TC, RD, RA, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0010
 HEADER = struct.Struct("!HHHHHH")
+TWO = struct.Struct("!HH")
+OPT_FIELDS = struct.Struct("!HHBBHH")
 NAME_OF_QUESTION = b"\xc0\x0c"
 MAX_UDP, MIN_UDP, OUR_UDP = 4096, 512, 1232
 MAX_NAME = 255
@@ -25,14 +26,13 @@ class FormatError(ValueError):
     """A message that cannot be read; the text says where."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
-    """A question: `key` is the name in lower case with type and class, as it stands in the message."""
+class Query(NamedTuple):
+    """A question: `name` in wire format and lower case, `question` as it stands in the message."""
 
     id: int
     flags: int
     question: bytes
-    key: bytes
+    name: bytes
     type: int
     cls: int
     udp_size: int = MIN_UDP
@@ -41,14 +41,13 @@ class Query:
     dnssec_ok: bool = False
 
     @property
-    def name(self) -> bytes:
-        """The name in wire format, lower case."""
-        return self.key[:-4]
+    def key(self) -> bytes:
+        """Name in lower case, type and class: what replies are kept under."""
+        return self.name + self.question[-4:]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What is sent besides header and question. Each record is complete; `answers` may be shuffled."""
+class Answer(NamedTuple):
+    """What is sent besides header and question. Each record is complete; `answers` may be in any order."""
 
     rcode: int = NOERROR
     answers: tuple[bytes, ...] = ()
@@ -61,25 +60,23 @@ def parse(message: bytes) -> Query:
     """The one question of a query. Raises FormatError."""
     if len(message) < 17:
         raise FormatError("shorter than a question")
-    number, flags, questions, _, _, extra = HEADER.unpack_from(message)
+    number, flags, questions, answers, authority, extra = HEADER.unpack_from(message)
     if questions != 1:
         raise FormatError(f"{questions} questions")
-    end = _name_end(message, 12)
+    end = name_end(message, 12)
     if end + 4 > len(message) or end - 12 > MAX_NAME:
         raise FormatError("the question is cut off")
     question = message[12 : end + 4]
-    kind, cls = struct.unpack_from("!HH", message, end)
-    fields = _edns(message, end + 4) if extra else {}
     # Lengths of labels are below 64 and so never taken for letters.
-    return Query(
-        id=number,
-        flags=flags,
-        question=question,
-        key=question[:-4].lower() + question[-4:],
-        type=kind,
-        cls=cls,
-        **fields,
-    )
+    name = message[12:end].lower()
+    kind, cls = TWO.unpack_from(message, end)
+    if not (answers or authority or extra):
+        return Query(number, flags, question, name, kind, cls)
+    found = _opt(message, end + 4, records=answers + authority + extra)
+    if found is None:
+        return Query(number, flags, question, name, kind, cls)
+    size, version, more = found
+    return Query(number, flags, question, name, kind, cls, size, True, version, bool(more & DO))
 
 
 def respond(query: Query, answer: Answer, *, recursion: bool, limit: int) -> bytes:
@@ -110,10 +107,10 @@ def encode_name(name: str) -> bytes:
     labels = [label.encode("ascii", "strict") for label in name.rstrip(".").lower().split(".")]
     if any(not 0 < len(label) < 64 for label in labels):
         raise FormatError(f"bad name {name!r}")
-    wire = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
-    if len(wire) > MAX_NAME:
+    made = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
+    if len(made) > MAX_NAME:
         raise FormatError(f"name too long: {name!r}")
-    return wire
+    return made
 
 
 def decode_name(wire: bytes) -> str:
@@ -152,7 +149,8 @@ def limit_for(query: Query) -> int:
     return min(max(query.udp_size, MIN_UDP), MAX_UDP) if query.edns else MIN_UDP
 
 
-def _name_end(message: bytes, place: int) -> int:
+def name_end(message: bytes, place: int) -> int:
+    """Where a name that must not be compressed ends. Raises FormatError."""
     try:
         while length := message[place]:
             if length > 63:
@@ -163,13 +161,36 @@ def _name_end(message: bytes, place: int) -> int:
     return place + 1
 
 
-def _edns(message: bytes, place: int) -> dict[str, Any]:
-    if len(message) < place + 11 or message[place] != 0:
-        return {}
-    kind, size, _, version, flags = struct.unpack_from("!HHBBH", message, place + 1)
-    if kind != OPT:
-        return {}
-    return {"udp_size": size, "edns": True, "edns_version": version, "dnssec_ok": bool(flags & DO)}
+def skip_name(message: bytes, place: int) -> int:
+    """Where a name, also a compressed one, ends. Raises FormatError."""
+    while place < len(message):
+        length = message[place]
+        if length & 0xC0 == 0xC0:
+            return place + 2
+        if length > 63:
+            raise FormatError("an unknown kind of label")
+        if not length:
+            return place + 1
+        place += 1 + length
+    raise FormatError("a name is cut off")
+
+
+def _opt(message: bytes, place: int, *, records: int) -> tuple[int, int, int] | None:
+    """(size, version, flags) of the OPT record among those behind the question. Raises FormatError for two."""
+    found = None
+    for _ in range(records):
+        named, place = place, skip_name(message, place)
+        if place + 10 > len(message):
+            raise FormatError("a record is cut off")
+        kind, size, _, version, flags, length = OPT_FIELDS.unpack_from(message, place)
+        place += 10 + length
+        if place > len(message):
+            raise FormatError("record data is cut off")
+        if kind == OPT:
+            if found is not None or message[named]:
+                raise FormatError("OPT twice, or not at the root")
+            found = size, version, flags
+    return found
 
 
 def opt(rcode: int, *, dnssec_ok: bool) -> bytes:

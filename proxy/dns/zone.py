@@ -1,21 +1,28 @@
-"""The cluster's zone as an index of ready-made answers: a query is one look-up.
+"""The cluster's zone as an index of ready-made records: a question is one look-up.
 
 Updated by owner (a Service, a namespace): what an owner no longer says is taken out, so that cost follows the change.
 NXDOMAIN or NODATA is decided here and nowhere else: a name exists when it has a record, or when a longer name does.
-PURE in that it does no I/O; it is the one mutable value of the server.
+PURE in that it does no I/O; it is the one mutable value of the server. Kept small: a record is its bytes as they are
+sent, and an owner's records are remembered as one string of bytes.
 """
 
-from collections import Counter
-from collections.abc import Hashable, Iterable
+import struct
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from ipaddress import ip_address
 
-from proxy.dns import wire
+from proxy.dns import names, wire
 from proxy.dns.names import Record
 from proxy.dns.wire import Answer, Query
 
 SPECIFICATION_VERSION = "1.1.0"
 MAX_CHAIN = 8
-INSECURE, DISABLED = "insecure", "disabled"
+INSECURE, DISABLED, VERIFIED = "insecure", "disabled", "verified"
+DATA = 12
+"""Where the data begins in a record under the name of the question."""
+PACKED = struct.Struct("!BHH")
+
+Held = bytes | tuple[bytes, ...]
+Expand = Callable[[bytes], Iterable[bytes]]
 
 
 class Zone:
@@ -27,80 +34,105 @@ class Zone:
         self.ttl = ttl
         self.synced = False
         self.serial = serial
+        self.all_ports: Expand | None = None
         self._pods = pods
-        self._data: dict[tuple[bytes, int], Counter[bytes]] = {}
-        self._ready: dict[bytes, Answer] = {}
-        self._names: Counter[bytes] = Counter()
-        self._owned: dict[Hashable, tuple[Record, ...]] = {}
+        self._data: dict[bytes, Held] = {}
+        self._above: dict[bytes, int] = {}
+        self._owned: dict[Hashable, bytes] = {}
         self._turn = 0
         self._base()
 
+    def __len__(self) -> int:
+        return len(self._data)
+
     def put(self, owner: Hashable, records: Iterable[Record]) -> None:
         """Makes `records` all that the owner says; none removes it."""
-        new = tuple(dict.fromkeys(records))
-        old = self._owned.pop(owner, ())
-        for record in set(old) - set(new):
+        new = set(records)
+        packed = self._owned.pop(owner, b"")
+        old = set(_unpacked(packed))
+        for record in old - new:
             self._remove(record)
-        for record in set(new) - set(old):
+        for record in new - old:
             self._add(record)
         if new:
-            self._owned[owner] = new
-        if set(old) != set(new):
+            self._owned[owner] = packed if new == old else _packed(new)
+        if old != new:
             self.serial += 1
 
     def put_namespace(self, name: str, *, present: bool) -> None:
         """Makes `<ns>.svc.<zone>` and `<ns>.pod.<zone>` exist, also without any Service."""
-        markers = [Record(name=f"{name}.{kind}.{self.zone}", type=0, data=b"") for kind in ("svc", "pod")]
-        self.put(("namespace", name), markers if present else ())
+        markers = (names.marker(f"{name}.{kind}.{self.zone}") for kind in ("svc", "pod"))
+        self.put(("namespace", name), [each for each in markers if each] if present else ())
 
     def covers(self, name: bytes) -> bool:
-        """Whether we are the authority for a name in wire format."""
-        return name.endswith(self.suffix) and (name == self.suffix or name in self._names or self._inside(name))
+        """Whether a name in wire format lies in the zone."""
+        return name.endswith(self.suffix) and self._inside(name)
 
     def has(self, name: bytes) -> bool:
-        """Whether a name, also one of the reverse zones, is ours to answer."""
-        return name in self._names
+        """Whether a name exists here, also one of the reverse zones."""
+        return name in self._data or name in self._above or name == self.suffix
+
+    def records(self, name: bytes, kind: int) -> tuple[bytes, ...]:
+        """The records of a name, written under the name of the question."""
+        held = self._data.get(name)
+        if held is None:
+            return ()
+        wanted = kind.to_bytes(2, "big")
+        return tuple(record for record in ((held,) if isinstance(held, bytes) else held) if record[2:4] == wanted)
+
+    def everything(self) -> Iterator[tuple[bytes, int, bytes]]:
+        """(name, type, data) of every record, for those who publish the zone elsewhere."""
+        for name, held in self._data.items():
+            for record in (held,) if isinstance(held, bytes) else held:
+                yield name, int.from_bytes(record[2:4], "big"), record[DATA:]
 
     def answer(self, query: Query) -> Answer:
         """The authoritative answer; the caller has checked that the name is ours."""
-        ready = self._ready.get(query.key)
-        if ready is not None:
-            if len(ready.answers) > 1:
-                self._turn += 1
-                return _turned(ready, self._turn)
-            return ready
-        return self._slow(query)
+        if query.type == wire.ANY:
+            return self._any(query)
+        found = self.records(query.name, query.type) or self._made(query)
+        if not found:
+            return self._nothing(query)
+        if len(found) > 1:
+            self._turn += 1
+            found = wire.rotate(found, self._turn)
+        return Answer(answers=found, additional=self._additional(query.type, found))
 
-    def external_target(self, query: Query) -> str | None:
-        """The name outside the zone that an address query ends at through CNAMEs, if it does."""
+    def external_target(self, query: Query) -> bytes | None:
+        """The name outside the zone that an address question ends at through aliases, if it does."""
         if query.type not in (wire.A, wire.AAAA):
             return None
         target = self._chain(query.name)[-1]
-        return None if target == query.name or self.covers(target) else wire.decode_name(target)
+        return None if target == query.name or self.covers(target) else target
 
-    def _slow(self, query: Query) -> Answer:
-        if query.type == wire.ANY:
-            return self._any(query)
-        if (query.name, wire.CNAME) in self._data:
+    def soa(self) -> bytes:
+        """The SOA record, for negative answers too: it says how long they are to be kept."""
+        data = wire.soa_data(self.suffix, serial=self.serial & 0xFFFFFFFF, minimum=self.ttl)
+        return wire.record(wire.SOA, self.ttl, data, name=self.suffix)
+
+    def _made(self, query: Query) -> tuple[bytes, ...]:
+        """Records that are not kept but made for the question."""
+        if query.type == wire.SOA and query.name == self.suffix:
+            return (self.soa(),)
+        if query.type == wire.SRV and self.all_ports is not None:
+            return tuple(wire.record(wire.SRV, self.ttl, data) for data in self.all_ports(query.name))
+        pod = self._pod_address(query.name)
+        return (pod,) if pod is not None and int.from_bytes(pod[2:4], "big") == query.type else ()
+
+    def _nothing(self, query: Query) -> Answer:
+        if self.records(query.name, wire.CNAME):
             return self._alias(query)
-        if (pod := self._pod_address(query.name)) is not None:
-            kind, data = wire.address_data(pod)
-            found = (wire.record(kind, self.ttl, data),) if kind == query.type else ()
-            return Answer(answers=found, authority=() if found else (self._soa(),))
-        if query.name == self.suffix and query.type == wire.SOA:
-            return Answer(answers=(self._soa(),))
-        rcode = wire.NOERROR if query.name in self._names else wire.NXDOMAIN
-        return Answer(rcode=rcode, authority=(self._soa(),))
+        exists = self.has(query.name) or self._pod_address(query.name) is not None
+        return Answer(rcode=wire.NOERROR if exists else wire.NXDOMAIN, authority=(self.soa(),))
 
     def _any(self, query: Query) -> Answer:
-        found = [
-            wire.record(kind, self.ttl, data)
-            for kind in (wire.A, wire.AAAA, wire.CNAME, wire.NS, wire.PTR, wire.SRV, wire.TXT)
-            for data in self._data.get((query.name, kind), ())
-        ]
-        if found:
-            return Answer(answers=tuple(found))
-        return Answer(rcode=wire.NOERROR if query.name in self._names else wire.NXDOMAIN, authority=(self._soa(),))
+        held = self._data.get(query.name, ())
+        found = (held,) if isinstance(held, bytes) else held
+        pod = self._pod_address(query.name) if not found else None
+        found = found or ((pod,) if pod else ())
+        if query.name == self.suffix:
+            found = (self.soa(), *found)
+        return Answer(answers=found) if found else self._nothing(query)
 
     def _alias(self, query: Query) -> Answer:
         """A CNAME, followed through the zone as long as it leads to names of ours."""
@@ -110,42 +142,54 @@ class Zone:
             wire.record(wire.CNAME, self.ttl, target, name=owner)
             for owner, target in zip(owners, chain[1:], strict=False)
         ]
-        end, owner = chain[-1], owners[len(chain) - 1]
-        if query.type != wire.CNAME and len(chain) > 1:
-            values = self._data.get((end, query.type), ())
-            found += [wire.record(query.type, self.ttl, data, name=owner) for data in values]
+        if len(chain) > 1:
+            found += [chain[-1] + record[2:] for record in self.records(chain[-1], query.type)]
         return Answer(answers=tuple(found))
 
     def _chain(self, name: bytes) -> list[bytes]:
         chain = [name]
         while len(chain) <= MAX_CHAIN:
-            values = self._data.get((chain[-1], wire.CNAME))
-            target = next(iter(values)) if values else None
+            values = self.records(chain[-1], wire.CNAME)
+            target = values[0][DATA:].lower() if values else None
             if target is None or target in chain:
                 break
             chain.append(target)
         return chain
 
-    def _pod_address(self, name: bytes) -> str | None:
-        """The address in `a-b-c-d.<ns>.pod.<zone>` of an existing namespace, in mode insecure."""
+    def _additional(self, kind: int, found: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """The addresses of the names that SRV and NS records lead to."""
+        skipped = {wire.SRV: DATA + 6, wire.NS: DATA}.get(kind)
+        if skipped is None:
+            return ()
+        targets = dict.fromkeys(record[skipped:] for record in found)
+        return tuple(
+            target + record[2:]
+            for target in targets
+            for each in (wire.A, wire.AAAA)
+            for record in self.records(target, each)
+        )
+
+    def _pod_address(self, name: bytes) -> bytes | None:
+        """The record of `a-b-c-d.<ns>.pod.<zone>` of an existing namespace, in mode insecure."""
         first, rest = name[1 : 1 + name[0]] if name[0] else b"", name[1 + name[0] :]
-        if self._pods != INSECURE or rest not in self._names or not rest[1 + rest[0] :].startswith(b"\x03pod"):
+        if self._pods != INSECURE or rest not in self._above or rest[1 + rest[0] :] != b"\x03pod" + self.suffix:
             return None
         text = first.decode("ascii", "replace")
         for candidate in (text.replace("-", "."), text.replace("-", ":")):
             try:
-                return str(ip_address(candidate))
+                address = ip_address(candidate)
             except ValueError:
                 continue
+            return wire.record(wire.A if address.version == 4 else wire.AAAA, self.ttl, address.packed)
         return None
 
     def _base(self) -> None:
-        server = f"ns.dns.{self.zone}"
         text = bytes([len(SPECIFICATION_VERSION)]) + SPECIFICATION_VERSION.encode()
+        markers = (names.marker(f"{part}.{self.zone}") for part in ("svc", "pod"))
         base = [
-            Record(name=self.zone, type=wire.NS, data=wire.encode_name(server)),
-            Record(name=f"dns-version.{self.zone}", type=wire.TXT, data=text),
-            *(Record(name=f"{part}.{self.zone}", type=0, data=b"") for part in ("svc", "pod")),
+            Record(self.suffix, wire.NS, wire.encode_name(f"ns.dns.{self.zone}")),
+            Record(wire.encode_name(f"dns-version.{self.zone}"), wire.TXT, text),
+            *(each for each in markers if each),
         ]
         self.put("zone", base)
 
@@ -156,56 +200,51 @@ class Zone:
             place += 1 + name[place]
         return place == end
 
-    def _soa(self) -> bytes:
-        data = wire.soa_data(self.suffix, serial=self.serial & 0xFFFFFFFF, minimum=self.ttl)
-        return wire.record(wire.SOA, self.ttl, data, name=self.suffix)
-
     def _add(self, record: Record) -> None:
-        name = wire.encode_name(record.name)
         if record.type:
-            self._data.setdefault((name, record.type), Counter())[record.data] += 1
-            self._rebuild(name, record.type)
-        for ancestor in _lineage(name, self.suffix):
-            self._names[ancestor] += 1
+            made = wire.record(record.type, self.ttl, record.data)
+            held = self._data.get(record.name)
+            if held is None:
+                self._data[record.name] = made
+            else:
+                self._data[record.name] = (*((held,) if isinstance(held, bytes) else held), made)
+        for name in self._lineage(record):
+            self._above[name] = self._above.get(name, 0) + 1
 
     def _remove(self, record: Record) -> None:
-        name = wire.encode_name(record.name)
         if record.type:
-            values = self._data[name, record.type]
-            values[record.data] -= 1
-            if not values[record.data]:
-                del values[record.data]
-            if not values:
-                del self._data[name, record.type]
-            self._rebuild(name, record.type)
-        for ancestor in _lineage(name, self.suffix):
-            self._names[ancestor] -= 1
-            if not self._names[ancestor]:
-                del self._names[ancestor]
+            held = self._data[record.name]
+            left = [] if isinstance(held, bytes) else list(held)
+            if left:
+                left.remove(wire.record(record.type, self.ttl, record.data))
+            if left:
+                self._data[record.name] = left[0] if len(left) == 1 else tuple(left)
+            else:
+                del self._data[record.name]
+        for name in self._lineage(record):
+            self._above[name] -= 1
+            if not self._above[name]:
+                del self._above[name]
 
-    def _rebuild(self, name: bytes, kind: int) -> None:
-        if kind == wire.CNAME:
-            return
-        key = name + kind.to_bytes(2, "big") + wire.IN.to_bytes(2, "big")
-        values = self._data.get((name, kind))
-        if values:
-            self._ready[key] = Answer(answers=tuple(wire.record(kind, self.ttl, data) for data in values))
-        else:
-            self._ready.pop(key, None)
-
-
-def _lineage(name: bytes, suffix: bytes) -> Iterable[bytes]:
-    """A name and every name above it that lies inside the zone; a name outside (reverse) only itself."""
-    yield name
-    while name != suffix and name.endswith(suffix) and len(name) > len(suffix):
-        name = name[1 + name[0] :]
-        yield name
+    def _lineage(self, record: Record) -> Iterator[bytes]:
+        """The names that exist because of a record, besides its own; names outside the zone (reverse) have none."""
+        name = record.name
+        if not record.type:
+            yield name
+        if name.endswith(self.suffix):
+            while len(name) > len(self.suffix):
+                name = name[1 + name[0] :]
+                yield name
 
 
-def _turned(ready: Answer, turn: int) -> Answer:
-    return Answer(
-        rcode=ready.rcode,
-        answers=wire.rotate(ready.answers, turn),
-        authority=ready.authority,
-        additional=ready.additional,
-    )
+def _packed(records: Iterable[Record]) -> bytes:
+    return b"".join(PACKED.pack(len(r.name), r.type, len(r.data)) + r.name + r.data for r in records)
+
+
+def _unpacked(packed: bytes) -> Iterator[Record]:
+    place = 0
+    while place < len(packed):
+        size, kind, length = PACKED.unpack_from(packed, place)
+        place += PACKED.size
+        yield Record(packed[place : place + size], kind, packed[place + size : place + size + length])
+        place += size + length

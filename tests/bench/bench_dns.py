@@ -13,10 +13,11 @@ import dns.message
 import dns.rrset
 import msgspec
 
-from kube.types import Service
 from proxy.dns import names
-from proxy.dns.server import Resolver, UdpServer
+from proxy.dns.resolver import Resolver
+from proxy.dns.server import UdpServer
 from proxy.dns.upstream import Upstream
+from proxy.dns.views import Service
 from proxy.dns.zone import Zone
 
 HOST, SECONDS, WINDOW = "127.0.0.1", 3.0, 32

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube.types import EndpointSlice, Service
-from proxy.dns import names, upstream, wire
-from proxy.dns.server import Resolver
-from proxy.dns.upstream import LoopError, Upstream
+from proxy.dns import names, resolvconf, wire
+from proxy.dns.resolvconf import LoopError
+from proxy.dns.resolver import Resolver
+from proxy.dns.upstream import Upstream
+from proxy.dns.views import EndpointSlice, Service
 from proxy.dns.zone import Zone
 
 ZONE = "cluster.local"
@@ -49,7 +50,7 @@ class Server:
 
     def ask(self, name: str, kind: str = "A", proto: str = "udp", **options: Any) -> dns.message.Message:
         query = dns.message.make_query(name, kind, **options)
-        reply, later = self.resolver.local(query.to_wire(), proto=proto)
+        reply, later, *_ = self.resolver.local(query.to_wire(), proto=proto)
         assert later is None
         assert reply is not None
         message = dns.message.from_wire(reply)
@@ -221,7 +222,7 @@ def test_transfers_are_refused_and_other_operations_not_implemented(server: Serv
     assert server.ask("cluster.local", "AXFR").rcode() == dns.rcode.REFUSED
     update = bytearray(dns.message.make_query("web.default.svc.cluster.local", "A").to_wire())
     update[2] |= 0x28
-    reply, _ = server.resolver.local(bytes(update), proto="udp")
+    reply, *_ = server.resolver.local(bytes(update), proto="udp")
     assert reply is not None
     assert reply[3] & 0xF == wire.NOTIMP
 
@@ -229,28 +230,28 @@ def test_transfers_are_refused_and_other_operations_not_implemented(server: Serv
 def test_two_questions_are_a_format_error(server: Server) -> None:
     message = bytearray(dns.message.make_query("web.default.svc.cluster.local", "A").to_wire())
     message[5] = 2
-    reply, _ = server.resolver.local(bytes(message), proto="udp")
+    reply, *_ = server.resolver.local(bytes(message), proto="udp")
     assert reply is not None
     assert reply[3] & 0xF == wire.FORMERR
 
 
 @given(st.binary(max_size=80))
 def test_no_packet_whatever_makes_the_server_fail(packet: bytes) -> None:
-    reply, query = Server().resolver.local(packet, proto="udp")
+    reply, query, *_ = Server().resolver.local(packet, proto="udp")
     assert reply is None or reply[:2] == packet[:2] or query is None
 
 
 def test_other_names_are_left_to_upstream(server: Server) -> None:
-    query = dns.message.make_query("example.com", "A").to_wire()
-    reply, later = server.resolver.local(query, proto="udp")
-    assert reply is None
-    assert later is not None
-    outside = dns.message.make_query("notcluster.local", "A").to_wire()
-    assert server.resolver.local(outside, proto="udp")[1] is not None
+    resolver = Resolver(server.zone, Upstream(["192.0.2.1"], now=lambda: 0.0))
+    for name in ("example.com", "notcluster.local", "4.3.2.1.in-addr.arpa"):
+        reply, later, *_ = resolver.local(dns.message.make_query(name, "A").to_wire(), proto="udp")
+        assert reply is None
+        assert later is not None
+    assert server.ask("example.com").rcode() == dns.rcode.SERVFAIL
 
 
 def test_a_stub_resolver_on_this_machine_is_replaced_or_refused() -> None:
-    assert upstream.choose("nameserver 127.0.0.53\n", "nameserver 10.0.0.53\n") == ["10.0.0.53"]
-    assert upstream.choose("# none\n", None) == []
+    assert resolvconf.choose("nameserver 127.0.0.53\n", "nameserver 10.0.0.53\n") == ["10.0.0.53"]
+    assert resolvconf.choose("# none\n", None) == []
     with pytest.raises(LoopError, match=r"127\.0\.0\.53"):
-        upstream.choose("nameserver 127.0.0.53\n", None)
+        resolvconf.choose("nameserver 127.0.0.53\n", None)

@@ -10,7 +10,8 @@ import dns.rrset
 import pytest
 
 from proxy.dns import cache, wire
-from proxy.dns.server import Resolver, TcpServer, UdpServer
+from proxy.dns.resolver import Resolver
+from proxy.dns.server import TcpServer, UdpServer
 from proxy.dns.upstream import Upstream
 from proxy.dns.zone import Zone
 
@@ -86,7 +87,7 @@ async def test_a_reply_is_passed_on_and_then_comes_from_the_cache_with_less_time
         reply = await resolver.later(wire.parse(first.to_wire()), proto="udp")
         assert texts(reply) == ["192.0.2.9"]
         clock[0] = 20.0
-        kept, _ = resolver.local(dns.message.make_query("example.COM", "A").to_wire(), proto="udp")
+        kept, *_ = resolver.local(dns.message.make_query("example.COM", "A").to_wire(), proto="udp")
         assert kept is not None
         message = dns.message.from_wire(kept)
         assert message.answer[0].ttl == 40
@@ -123,7 +124,7 @@ async def test_guessed_replies_are_ignored_and_silence_is_a_server_failure(monke
         reply.id ^= 1
         return reply.to_wire()
 
-    monkeypatch.setattr("proxy.dns.upstream.TRY_SECONDS", 0.3)
+    monkeypatch.setattr("proxy.dns.pool.TRY_SECONDS", 0.3)
     async with authority(forged) as found:
         upstream = ask_of(found)
         assert await upstream.ask(query()) is None
