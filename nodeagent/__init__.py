@@ -17,6 +17,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
     parser = subparsers.add_parser("agent", help="run this node: kubelet, CNI daemon and service proxy")
     parser.add_argument("--config", default="/etc/nodeagent", help="file or folder of YAML documents (%(default)s)")
+    parser.add_argument(
+        "--manifests", metavar="DIR", help="run the pods of this folder, without any API server (only the kubelet)"
+    )
     parser.add_argument("--log-level", default="info", help="debug, info, warning or error")
     parser.add_argument("--log-json", action="store_true", help="log one JSON object a line")
     parser.add_argument(

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,11 +16,12 @@ from nodeagent.cri import client as cri_client
 from nodeagent.images import keeper as images
 from nodeagent.logs import rotate
 from nodeagent.node import health, keeper, machine
-from nodeagent.pods import admit, downward, files, kit, observe, pool, spec, view
+from nodeagent.pods import admit, downward, files, kit, mirror, observe, pool, spec, view
 from nodeagent.probes import Probes
 from nodeagent.resources import cgroups, tree
 from nodeagent.server import KubeletServer
 from nodeagent.sources import api
+from nodeagent.sources import files as manifests
 from nodeagent.status import write
 from nodeagent.volumes import Volumes
 
@@ -55,13 +56,16 @@ class Kubelet:
         parts.settle_layout()
         async with asyncio.TaskGroup() as group:
             group.create_task(parts.health.run(), name="runtime health")
-            group.create_task(parts.node.run(), name="node")
-            group.create_task(parts.statuses.run(), name="pod statuses")
+            for name, run in parts.with_api():
+                group.create_task(run(), name=name)
             group.create_task(parts.volumes.run(), name="volumes")
             group.create_task(parts.probes.run(), name="probes")
             group.create_task(self._serve(parts), name="server")
             group.create_task(parts.rotator.run(), name="log rotation")
-            await parts.services.wait_synced()
+            if parts.folder is not None:
+                group.create_task(parts.folder.run(), name="static pods")
+            if not self._settings.standalone:
+                await parts.services.wait_synced()
             group.create_task(parts.observer.run(), name="observer")
             group.create_task(parts.pool.run(), name="pods")
 
@@ -81,7 +85,7 @@ class Kubelet:
         """Ready once the node is registered and the runtime answers; pods' network may still be on its way."""
         if self._node is None or self._health is None:
             return "starting"
-        if not self._node.registered:
+        if not self._node.registered and not self._settings.standalone:
             return "the node is not registered in the API yet"
         return self._health.runtime_problem()
 
@@ -115,6 +119,11 @@ class Parts:
             max_bytes=settings.log_max_bytes,
             max_files=settings.kubelet.container_log_max_files,
         )
+        self.folder = None
+        if settings.static_pods is not None:
+            self.folder = manifests.ManifestFolder(
+                settings.static_pods, node_name=settings.node_name, clock=deps.clock, period=settings.file_check
+            )
         self.files = files.PodFiles(settings.root, pod_logs=settings.pod_logs, container_logs=settings.container_logs)
 
     def settle_layout(self) -> None:
@@ -127,8 +136,28 @@ class Parts:
             root=self._settings.kubelet.cgroup_root,
         )
         self.kit = self._kit(layout)
-        source = api.pods_of(self._deps.informers, node_name=self._settings.node_name)
-        self.pool = pool.PodPool(self.kit, sources=[source], node=self._admission)
+        name, sources = self._settings.node_name, list[api.Source]()
+        if not self._settings.standalone:
+            sources.append(api.pods_of(self._deps.informers, node_name=name))
+        if self.folder is not None:
+            sources.append(self.folder)
+        self.pool = pool.PodPool(self.kit, sources=sources, node=self._admission)
+
+    def with_api(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
+        """The parts that only make sense with an API server, by name."""
+        if self._settings.standalone:
+            return []
+        found = [("node", self.node.run), ("pod statuses", self.statuses.run)]
+        if self.folder is not None:
+            mirrors = mirror.Mirrors(
+                self._deps.client,
+                folder=self.folder,
+                mirrors=api.mirrors_of(self._deps.informers, node_name=self._settings.node_name),
+                statuses=self.statuses,
+                owner=lambda: self.node.lease.owner,
+            )
+            found.append(("mirror pods", mirrors.run))
+        return found
 
     def _kit(self, layout: cgroups.Layout) -> kit.Kit:
         deps = self._deps

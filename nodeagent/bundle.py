@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 VERSION: Final = "0.1.0"
 PACKAGES: Final = ("nodeagent", "cni", "proxy", "controlplane")
 COMPONENTS: Final = {"kubelet": "nodeagent", "cni": "cni", "proxy": "proxy"}
+ANYWHERE: Final = "192.0.2.1"  # never used as an address: packets to it take the default route
 Documents = Mapping[str, list[dict[str, Any]]]
 
 
@@ -47,11 +48,26 @@ def run_agent(arguments: argparse.Namespace) -> int:
         logs.setup(arguments.log_level, json=arguments.log_json)
     except ValueError as e:
         raise errors.ConfigError(f"--log-level: {e}") from e
-    found = config.load(Path(arguments.config))
+    found = documents_of(arguments)
     settings = config.build(found, source=arguments.config)
     preflight(settings)
-    asyncio.run(agent(settings, found, only=arguments.only or tuple(COMPONENTS)))
+    only = ("kubelet",) if settings.standalone else arguments.only or tuple(COMPONENTS)
+    asyncio.run(agent(settings, found, only=only))
     return 0
+
+
+def documents_of(arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """The configuration; `--manifests` adds to it, and can do without any."""
+    from nodeagent import config
+
+    folder = Path(arguments.config)
+    if not arguments.manifests:
+        return config.load(folder)
+    found = config.load(folder) if folder.exists() else {}
+    found.setdefault(config.AGENT_KIND, []).append({"kind": config.AGENT_KIND, "standalone": True})
+    path = str(Path(arguments.manifests).absolute())
+    found.setdefault(config.KUBELET_KIND, []).append({"kind": config.KUBELET_KIND, "staticPodPath": path})
+    return found
 
 
 def preflight(settings: Settings) -> None:
@@ -59,7 +75,7 @@ def preflight(settings: Settings) -> None:
     if os.geteuid() != 0:
         raise errors.PreflightError("the agent must run as root: it makes cgroups, mounts and network interfaces")
     kubeconfig = Path(settings.agent.kubeconfig)
-    if not kubeconfig.is_file():
+    if not settings.standalone and not kubeconfig.is_file():
         raise errors.PreflightError(f"AgentConfiguration.kubeconfig: {kubeconfig} does not exist")
     path = Path(settings.runtime_endpoint.removeprefix("unix://"))
     if not path.exists():
@@ -80,10 +96,12 @@ async def agent(settings: Settings, documents: Documents, *, only: Sequence[str]
     }
     try:
         async with asyncio.TaskGroup() as group:
-            shared = [
-                group.create_task(informers.run(), name="informers"),
-                group.create_task(deps.events.run(), name="events"),
-            ]
+            shared = []
+            if not settings.standalone:
+                shared += [
+                    group.create_task(informers.run(), name="informers"),
+                    group.create_task(deps.events.run(), name="events"),
+                ]
             await supervise.supervise(factories, clock=system)
             for task in shared:
                 task.cancel()
@@ -97,6 +115,10 @@ def connect(settings: Settings) -> Client:
     from kube.client.http import HttpTransport
     from kube.client.rest import Client
 
+    if settings.standalone:
+        from nodeagent.sources import nowhere
+
+        return Client(nowhere.NoApiServer(), user_agent=f"nodeagent/{VERSION}")
     try:
         rest = kubeconfig.load(Path(settings.agent.kubeconfig))
     except kubeconfig.KubeconfigError as e:
@@ -110,7 +132,6 @@ def dependencies(settings: Settings, client: Client, informers: Any, system: Any
     from kube.runtime import metrics
     from kube.runtime.component import Deps
 
-    server = urllib.parse.urlsplit(getattr(client.transport, "server", ""))
     return Deps(
         client=client,
         informers=informers,
@@ -118,8 +139,19 @@ def dependencies(settings: Settings, client: Client, informers: Any, system: Any
         clock=system,
         registry=metrics.registry(process=True),
         node_name=settings.node_name,
-        node_ip=settings.agent.node_ip or source_address(server.hostname or "127.0.0.1", server.port or 443),
+        node_ip=settings.agent.node_ip or own_address(settings, getattr(client.transport, "server", "")),
     )
+
+
+def own_address(settings: Settings, server: str) -> str:
+    """This machine's address as the API server sees it; without one, that of the default route, or loopback."""
+    if settings.standalone:
+        try:
+            return source_address(ANYWHERE, 443)
+        except errors.ConfigError:
+            return "127.0.0.1"
+    found = urllib.parse.urlsplit(server)
+    return source_address(found.hostname or "127.0.0.1", found.port or 443)
 
 
 def source_address(host: str, port: int) -> str:

@@ -34,6 +34,7 @@ class AgentConfiguration(documents.Section, frozen=True, kw_only=True):
     root_dir: str = "/var/lib/kubelet"
     state_dir: str = "/var/lib/nodeagent"
     log_dir: str = "/var/log"
+    standalone: bool = False
     container_runtime_endpoint: str = ""
     serving_cert: str = ""
     serving_key: str = ""
@@ -88,6 +89,8 @@ class KubeletConfiguration(documents.Section, frozen=True, kw_only=True):
     container_log_max_size: str = "10Mi"
     container_log_max_files: int = 5
     seccomp_default: bool = False
+    static_pod_path: str = ""
+    file_check_frequency: str = "20s"
     sync_frequency: str = "1m"
     crash_loop_back_off: CrashLoopBackOff = CrashLoopBackOff()
     node_status_update_frequency: str = "10s"
@@ -120,6 +123,10 @@ class Settings:
     log_max_bytes: int
     status_update: float
     status_report: float
+    static_pods: Path | None
+    file_check: float
+    standalone: bool
+    """Without any API server: static pods only, nothing is reported."""
 
 
 def read(folder: Path) -> Settings:
@@ -144,6 +151,9 @@ def build(found: Mapping[str, list[dict[str, Any]]], *, source: str) -> Settings
         raise errors.ConfigError(str(e)) from e
     for problem in problems(agent, kubelet):
         raise errors.ConfigError(f"{source}: {problem}")
+    if agent.standalone and not kubelet.static_pod_path:
+        text = "AgentConfiguration.standalone: there is nothing to run without KubeletConfiguration.staticPodPath"
+        raise errors.ConfigError(f"{source}: {text}")
     return Settings(
         agent=agent,
         kubelet=kubelet,
@@ -160,6 +170,9 @@ def build(found: Mapping[str, list[dict[str, Any]]], *, source: str) -> Settings
         restart_cap=duration.parse_duration(kubelet.crash_loop_back_off.max_container_restart_period),
         status_update=duration.parse_duration(kubelet.node_status_update_frequency),
         status_report=duration.parse_duration(kubelet.node_status_report_frequency),
+        static_pods=Path(kubelet.static_pod_path) if kubelet.static_pod_path else None,
+        file_check=duration.parse_duration(kubelet.file_check_frequency),
+        standalone=agent.standalone,
     )
 
 
@@ -218,6 +231,7 @@ def address_problems(kubelet: KubeletConfiguration) -> list[str]:
 def duration_problems(kubelet: KubeletConfiguration) -> list[str]:
     """Durations that do not parse or make no sense."""
     values = {
+        "fileCheckFrequency": kubelet.file_check_frequency,
         "syncFrequency": kubelet.sync_frequency,
         "nodeStatusUpdateFrequency": kubelet.node_status_update_frequency,
         "nodeStatusReportFrequency": kubelet.node_status_report_frequency,

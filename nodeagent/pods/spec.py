@@ -10,6 +10,11 @@ from kube.runtime import clock
 AnyContainer = types.Container | types.EphemeralContainer
 DEFAULT_GRACE: Final = 30
 TERMINAL: Final = ("Succeeded", "Failed")
+CONFIG_SOURCE: Final = "kubernetes.io/config.source"
+CONFIG_HASH: Final = "kubernetes.io/config.hash"
+CONFIG_SEEN: Final = "kubernetes.io/config.seen"
+MIRROR: Final = "kubernetes.io/config.mirror"
+"""Annotations of static pods and of what the API shows of them."""
 
 
 def key(pod: types.Pod) -> str:
@@ -79,6 +84,16 @@ def grace(pod: types.Pod) -> int:
 def content_hash(container: AnyContainer) -> str:
     """Changes when the container must be replaced: only the image of a running pod's container can change."""
     return hashlib.sha256(f"{container.name}\0{container.image}".encode()).hexdigest()[:8]
+
+
+def is_static(pod: types.Pod) -> bool:
+    """Whether the pod comes from this node's own files."""
+    return pod.metadata.annotations.get(CONFIG_SOURCE, "api") != "api" and not is_mirror(pod)
+
+
+def is_mirror(pod: types.Pod) -> bool:
+    """Whether this is what the API shows of a static pod."""
+    return MIRROR in pod.metadata.annotations
 
 
 def deadline(pod: types.Pod) -> float | None:

@@ -36,6 +36,7 @@ class StatusWriter:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._entries: dict[str, Entry] = {}
+        self._mirrors: dict[str, str] = {}
         self._queue: workqueue.WorkQueue[str] = workqueue.WorkQueue(backoff=backoff.Backoff(0.2, 10.0))
 
     def publish(self, pod: types.Pod, wanted: Json, *, delay: float = 0.0) -> None:
@@ -49,11 +50,21 @@ class StatusWriter:
         if patch.between(entry.written, wanted):
             self._queue.add_after(uid, delay)
 
+    def mirrored(self, uid: str, mirror: types.Pod | None) -> None:
+        """The status of the static pod with this uid is shown on that mirror pod from now on."""
+        if mirror is None:
+            self._mirrors.pop(uid, None)
+        elif self._mirrors.get(uid) != mirror.metadata.uid:
+            self._mirrors[uid] = mirror.metadata.uid
+            if (entry := self._entries.get(uid)) is not None:
+                entry.gone, entry.written = False, msgspec.to_builtins(mirror.status)
+                self._queue.add(uid)
+
     async def write_now(self, uid: str) -> None:
         """Writes the newest status of a pod and returns when it is there; raises what the client raises."""
         entry = self._entries.get(uid)
-        if entry is None:
-            return
+        if entry is None or (spec.is_static(entry.pod) and uid not in self._mirrors):
+            return  # nothing there to write to, or not yet
         async with entry.lock:
             wanted = entry.wanted
             difference = patch.between(entry.written, wanted)
@@ -64,6 +75,7 @@ class StatusWriter:
     def forget(self, uid: str) -> None:
         """Drops a pod that is gone."""
         self._entries.pop(uid, None)
+        self._mirrors.pop(uid, None)
 
     async def run(self) -> None:
         """Writes until cancelled."""
@@ -72,19 +84,20 @@ class StatusWriter:
     async def _send(self, pod: types.Pod, difference: Json) -> bool:
         """One patch; False if there is no such pod any more."""
         meta = pod.metadata
-        body = {"metadata": {"uid": meta.uid}, "status": difference}
+        uid = self._mirrors.get(meta.uid, meta.uid)
+        body = {"metadata": {"uid": uid}, "status": difference}
         try:
             await self._client.patch(
                 scheme.PODS, meta.name, body, namespace=meta.namespace, kind="strategic", subresource="status"
             )
         except status.ApiError as e:
-            if status.is_not_found(e) or (status.is_conflict(e) and await self._replaced(pod)):
+            if status.is_not_found(e) or (status.is_conflict(e) and await self._replaced(pod, uid)):
                 log.debug("status of pod %s (uid %s) is not wanted any more: %s", spec.key(pod), meta.uid, e)
                 return False
             raise
         return True
 
-    async def _replaced(self, pod: types.Pod) -> bool:
+    async def _replaced(self, pod: types.Pod, uid: str) -> bool:
         """Whether another pod has taken the name."""
         try:
             current = await self._client.get(scheme.PODS, pod.metadata.name, namespace=pod.metadata.namespace)
@@ -92,4 +105,4 @@ class StatusWriter:
             if status.is_not_found(e):
                 return True
             raise
-        return bool(current["metadata"]["uid"] != pod.metadata.uid)
+        return bool(current["metadata"]["uid"] != uid)
