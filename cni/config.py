@@ -10,6 +10,8 @@ from typing import Any, Literal
 from kube.runtime.config import Section
 
 KIND = "CNIConfiguration"
+# Only what the plugin does: a runtime passes nothing else.
+CAPABILITIES = ("portMappings",)
 
 
 class CNIConfiguration(Section, frozen=True, kw_only=True):
@@ -46,6 +48,7 @@ def conflist(config: CNIConfiguration, *, pod_cidrs: Sequence[str], mtu: int) ->
                 "bridge": config.bridge,
                 "mtu": mtu,
                 "hairpinMode": True,
+                "capabilities": dict.fromkeys(CAPABILITIES, True),
                 "ipam": {
                     "type": "host-local",
                     "dataDir": config.data_dir,

@@ -20,6 +20,9 @@ from cni.policy import ruleset
 from cni.policy.controller import Policies
 from cni.policy.gate import PolicyGate
 from cni.policy.kernel import KernelRules
+from cni.ports import publisher
+from cni.ports import ruleset as port_rules
+from cni.ports.publisher import NftPorts
 from cni.server import Server
 from kube import scheme
 from kube.runtime import process
@@ -89,6 +92,8 @@ class Daemon:
         leases = DiskLeases(Path(self._config.data_dir) / NETWORK_NAME)
         for container_id in free_leaked(leases, KernelLinks(), bridge=self._config.bridge):
             log.info("freed the addresses of sandbox %s: its interface is gone", container_id)
+        held = {(lease.container_id, lease.ifname) for lease in leases.held()}
+        NftPorts(publisher.folder(self._config.data_dir, NETWORK_NAME)).keep_only(held)
 
     async def _annotate(self, notes: Mapping[str, str | None]) -> None:
         await self._deps.client.patch(scheme.NODES, self._deps.node_name, {"metadata": {"annotations": notes}})
@@ -128,4 +133,4 @@ async def apply_rules(text: str) -> None:
 
 async def remove_rules() -> None:
     """Removes our tables, for uninstall."""
-    await apply_rules(masquerade.removal() + ruleset.removal())
+    await apply_rules(masquerade.removal() + ruleset.removal() + port_rules.removal())

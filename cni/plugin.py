@@ -4,6 +4,7 @@ Owns what each verb does and undoes. Must not know sockets, processes or the clu
 process both call `Plugin.call`. Blocking: use it from a thread.
 """
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -17,6 +18,9 @@ from cni.ipam import ranges
 from cni.ipam.ranges import IPAddress
 from cni.ipam.store import DiskLeases, Leases
 from cni.links import KernelLinks, Links
+from cni.ports import publisher
+from cni.ports.publisher import NftPorts, Ports
+from cni.ports.ruleset import Record
 from cni.result import Interface
 
 log = logging.getLogger(__name__)
@@ -42,11 +46,13 @@ class Plugin:
         *,
         links: Links | None = None,
         leases: Callable[[spec.NetConf], Leases] | None = None,
+        ports: Callable[[spec.NetConf], Ports] | None = None,
         gate: Gate | None = None,
     ) -> None:
         self._gate = gate
         self._links = links or KernelLinks()
         self._leases = leases or (lambda config: DiskLeases(Path(config.data_dir) / config.name))
+        self._ports = ports or (lambda config: NftPorts(publisher.folder(config.data_dir, config.name)))
 
     def call(self, variables: Mapping[str, str], stdin: bytes) -> tuple[int, bytes]:
         """One invocation: exit code and what goes to standard output. Never raises."""
@@ -60,7 +66,7 @@ class Plugin:
             if document.get("type") == loopback.TYPE:
                 done = loopback.call(environment, version=version)
                 return 0, b"" if done is None else _encode(done)
-            config = spec.parse_config(document, version=version)
+            config = spec.parse_config(document, version=version, args=environment.args)
             verb = getattr(self, "_" + environment.command.lower())
             body = verb(config, environment)
             return 0, b"" if body is None else _encode(body)
@@ -79,33 +85,32 @@ class Plugin:
         }
 
     def _add(self, config: spec.NetConf, environment: spec.Environment) -> Mapping[str, Any]:
-        leases = self._leases(config)
-        sets = ranges.parse_sets(config.ranges)
-        granted = leases.allocate(sets, container_id=environment.container_id, ifname=environment.ifname)
-        try:
+        key = {"container_id": environment.container_id, "ifname": environment.ifname}
+        leases, ports = self._leases(config), self._ports(config)
+        granted = leases.allocate(ranges.parse_sets(config.ranges), **key)
+        with contextlib.ExitStack() as undo:
+            undo.callback(leases.release, **key)
             wanted = attachment.plan(config, environment, granted)
             made = self._links.attach(wanted, netns_path=environment.netns)
-            self._pass_gate(wanted, environment)
-        except BaseException:
-            leases.release(container_id=environment.container_id, ifname=environment.ifname)
-            raise
+            undo.callback(self._links.detach, wanted.host_name)
+            if self._gate is not None:
+                self._gate.attached(environment, wanted)
+            if config.requested.ports:
+                addresses = tuple(address.ip for address in wanted.addresses)
+                record = Record(addresses=addresses, ports=config.requested.ports, **key)
+                ports.publish(record, bridge=config.bridge)
+            undo.pop_all()
         return attachment.result(wanted, made, netns=environment.netns, dns=dict(config.dns)).body(
             version=config.version
         )
 
-    def _pass_gate(self, wanted: Attachment, environment: spec.Environment) -> None:
-        try:
-            if self._gate is not None:
-                self._gate.attached(environment, wanted)
-        except BaseException:
-            self._links.detach(wanted.host_name)
-            raise
-
     def _del(self, config: spec.NetConf, environment: spec.Environment) -> None:
         failures: list[errors.CniError] = []
+        key = {"container_id": environment.container_id, "ifname": environment.ifname}
         for step in (
-            lambda: self._links.detach(attachment.host_name(environment.container_id, environment.ifname)),
-            lambda: self._leases(config).release(container_id=environment.container_id, ifname=environment.ifname),
+            lambda: self._ports(config).withdraw(**key),
+            lambda: self._links.detach(attachment.host_name(**key)),
+            lambda: self._leases(config).release(**key),
         ):
             try:
                 step()
@@ -135,6 +140,10 @@ class Plugin:
         for lease in leases.held():
             if (lease.container_id, lease.ifname) not in valid:
                 leases.release(container_id=lease.container_id, ifname=lease.ifname)
+        try:
+            self._ports(config).keep_only(valid)
+        except errors.CniError as error:
+            failures.append(error)
         for name in self._links.host_names(config.bridge):
             if name.startswith("veth") and name not in names:
                 try:

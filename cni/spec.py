@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
-from cni import errors
+from cni import capabilities, errors
+from cni.capabilities import Requested
 
 VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 LATEST = VERSIONS[-1]
@@ -57,6 +58,7 @@ class NetConf:
     dns: Mapping[str, Any]
     previous: Mapping[str, Any] | None
     valid_attachments: tuple[tuple[str, str], ...]
+    requested: Requested
 
 
 def parse_environment(variables: Mapping[str, str]) -> Environment:
@@ -127,7 +129,7 @@ def requested_version(document: Mapping[str, Any], *, command: str) -> str:
     return str(version)
 
 
-def parse_config(document: Mapping[str, Any], *, version: str) -> NetConf:
+def parse_config(document: Mapping[str, Any], *, version: str, args: Mapping[str, str] | None = None) -> NetConf:
     """Our NetConf out of a decoded document. Raises CniError 2 (unsupported) or 7 (invalid), naming the key."""
     name = document.get("name")
     if not isinstance(name, str) or not CONTAINER_ID.match(name):
@@ -153,6 +155,7 @@ def parse_config(document: Mapping[str, Any], *, version: str) -> NetConf:
         dns=_mapping(document, "dns"),
         previous=document.get("prevResult"),
         valid_attachments=_attachments(document),
+        requested=capabilities.parse(document, args or {}),
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from cni.plugin import Plugin
 from fakes.links import FakeLinks
+from fakes.ports import FakePorts
 
 POD = "/run/netns/pod"
 
@@ -18,7 +19,8 @@ class Runtime:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.links = FakeLinks([POD, "/run/netns/other"])
-        self.plugin = Plugin(links=self.links)
+        self.ports = FakePorts()
+        self.plugin = Plugin(links=self.links, ports=lambda _: self.ports)
 
     def config(self, **changes: Any) -> dict[str, Any]:
         ipam = {"type": "host-local", "dataDir": str(self.folder), "ranges": [[{"subnet": "10.1.2.0/29"}]]}
@@ -210,3 +212,58 @@ def test_two_range_sets_give_a_pod_two_addresses(runtime: Runtime) -> None:
     _, result = runtime.call("ADD", config=runtime.config(ipam=ipam))
     assert [ip["address"] for ip in result["ips"]] == ["10.1.2.2/29", "fd00:1::2/64"]
     assert [route["dst"] for route in result["routes"]] == ["0.0.0.0/0", "::/0"]
+
+
+MAPPING = {"hostPort": 8080, "containerPort": 80, "protocol": "TCP", "hostIP": ""}
+
+
+def with_ports(runtime: Runtime, *mappings: Any) -> dict[str, Any]:
+    return runtime.config(runtimeConfig={"portMappings": list(mappings)})
+
+
+def test_ports_asked_for_are_published_and_taken_back_by_a_del_that_does_not_name_them(runtime: Runtime) -> None:
+    assert runtime.call("ADD", config=with_ports(runtime, MAPPING))[0] == 0
+    (record,) = runtime.ports.published()
+    assert [str(address) for address in record.addresses] == ["10.1.2.2"]
+    assert (record.ports[0].protocol, record.ports[0].host_ip) == ("tcp", None)
+    assert runtime.call("DEL") == (0, None)
+    assert list(runtime.ports.published()) == []
+
+
+def test_a_port_in_use_fails_the_add_and_leaves_nothing(runtime: Runtime) -> None:
+    runtime.call("ADD", "one", config=with_ports(runtime, MAPPING))
+    code, error = runtime.call("ADD", "two", config=with_ports(runtime, MAPPING), CNI_NETNS="/run/netns/other")
+    assert code == 1
+    assert "8080/tcp by sandbox one" in error["details"]
+    assert runtime.leases() == {"10.1.2.2"}
+    assert len(runtime.links.pairs) == 1
+
+
+def test_gc_takes_back_ports_too(runtime: Runtime) -> None:
+    runtime.call("ADD", "drop", config=with_ports(runtime, MAPPING))
+    config = runtime.config(cniVersion="1.1.0") | {"cni.dev/valid-attachments": []}
+    assert runtime.call("GC", config=config) == (0, None)
+    assert list(runtime.ports.published()) == []
+
+
+@pytest.mark.parametrize(
+    ("wishes", "named"),
+    [
+        ({"portMappings": {}}, "portMappings"),
+        ({"portMappings": [{"hostPort": 70000, "containerPort": 80}]}, "portMappings[0].hostPort"),
+        ({"portMappings": [{"hostPort": 80, "containerPort": "80"}]}, "portMappings[0].containerPort"),
+        ({"portMappings": [MAPPING | {"protocol": "icmp"}]}, "portMappings[0].protocol"),
+        ({"portMappings": [MAPPING | {"hostIP": "node"}]}, "portMappings[0].hostIP"),
+        ({"bandwidth": {"ingressRate": -1}}, "bandwidth.ingressRate"),
+        ({"bandwidth": {"egressBurst": 8}}, "bandwidth.egressRate"),
+        ({"ips": ["10.1.2.300"]}, "runtimeConfig.ips"),
+        ({"mac": "01:00:5e:00:00:01"}, "runtimeConfig.mac"),
+        ({"mac": 7}, "runtimeConfig.mac"),
+        ({"dns": {"servers": "10.0.0.1"}}, "dns.servers"),
+    ],
+)
+def test_a_bad_wish_of_the_runtime_names_the_key(runtime: Runtime, wishes: Any, named: str) -> None:
+    code, error = runtime.call("ADD", config=runtime.config(runtimeConfig=wishes))
+    assert (code, error["code"]) == (1, 7)
+    assert named in error["msg"]
+    assert runtime.leases() == set()
