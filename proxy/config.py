@@ -1,5 +1,7 @@
 """`KubeProxyConfiguration` (kubeproxy.config.k8s.io/v1alpha1): the fields that we serve; others are refused by name."""
 
+from ipaddress import ip_network
+
 import msgspec
 
 from kube.runtime import duration
@@ -7,6 +9,7 @@ from kube.runtime.config import ConfigError, Section
 
 KIND = "KubeProxyConfiguration"
 MODES = ("", "nftables")
+PRIMARY = "primary"
 
 
 class ClientConnection(Section, frozen=True, kw_only=True):
@@ -29,6 +32,7 @@ class KubeProxyConfiguration(Section, frozen=True, kw_only=True):
     hostname_override: str = ""
     client_connection: ClientConnection = ClientConnection()
     sync_period: str = "30s"
+    node_port_addresses: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -36,11 +40,23 @@ class KubeProxyConfiguration(Section, frozen=True, kw_only=True):
         for name, value in (("healthzBindAddress", self.health_address), ("metricsBindAddress", self.metrics_address)):
             split_address(value, name=name)
         duration.parse_duration(self.sync_period)
+        for block in self.node_port_addresses:
+            if block == PRIMARY and len(self.node_port_addresses) > 1:
+                raise ValueError(f"nodePortAddresses: {PRIMARY!r} stands alone")
+            if block != PRIMARY:
+                _check_block(block, name="nodePortAddresses")
 
     @property
     def cluster_cidrs(self) -> tuple[str, ...]:
         """The pod ranges, when configured: who is outside them is masqueraded towards cluster addresses."""
         return tuple(filter(None, self.cluster_cidr.split(",")))
+
+
+def _check_block(text: str, *, name: str) -> None:
+    try:
+        ip_network(text, strict=False)
+    except ValueError as error:
+        raise ValueError(f"{name}: {text!r} is not an address block: {error}") from error
 
 
 def split_address(value: str, *, name: str) -> tuple[str, int]:

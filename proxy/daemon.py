@@ -1,29 +1,35 @@
-"""The service proxy as a component: informers -> syncer -> backend, and its two small HTTP servers."""
+"""The service proxy as a component: informers -> syncer -> backend, and its small HTTP servers."""
 
 import asyncio
 import logging
-from pathlib import Path
+import os
+import time
+
+import msgspec
 
 from kube import scheme
 from kube.runtime import duration, metrics
 from kube.runtime.component import Deps
-from kube.types import EndpointSlice, Service
+from kube.types import EndpointSlice, Node, Service
 from proxy import config as configuration
-from proxy import health
+from proxy import health, host
 from proxy.backends import conntrack
 from proxy.backends.nftables import NftablesBackend
 from proxy.backends.protocol import Backend
 from proxy.config import KubeProxyConfiguration
-from proxy.health import Answer, HttpServer
+from proxy.health import HttpServer, Response
+from proxy.health_checks import HealthChecks
 from proxy.metrics import Metrics
+from proxy.rules import plan
 from proxy.rules.plan import Changes
+from proxy.services import tracker
+from proxy.services.model import ServiceKey, ThisNode
 from proxy.syncer import Syncer
 
 log = logging.getLogger(__name__)
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-# Without it a pod that reaches a pod of its own node through a cluster address gets an answer from a stranger.
-BRIDGE_SYSCTLS = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")
+ADDRESS_CHECK_SECONDS = 30.0
 
 
 class Daemon:
@@ -35,21 +41,33 @@ class Daemon:
         self._config = config
         self._deps = deps
         self._complained = False
+        self._node_name = config.hostname_override or deps.node_name
+        self._metrics = Metrics(deps.registry)
+        self._services = deps.informers.get(scheme.SERVICES, Service)
+        self._slices = deps.informers.get(scheme.ENDPOINT_SLICES, EndpointSlice)
+        self._nodes = deps.informers.get(scheme.NODES, Node, field_selector=f"metadata.name={self._node_name}")
+        self._checks = HealthChecks(healthy=self._healthy, complain=self._complain)
         self._syncer = Syncer(
             backend or NftablesBackend(cluster_cidrs=config.cluster_cidrs),
-            services=deps.informers.get(scheme.SERVICES, Service),
-            slices=deps.informers.get(scheme.ENDPOINT_SLICES, EndpointSlice),
-            node=config.hostname_override or deps.node_name,
+            services=self._services,
+            slices=self._slices,
+            node=self._this_node(),
             clock=deps.clock,
-            metrics=Metrics(deps.registry),
+            metrics=self._metrics,
             forget_flows=self._forget_flows,
         )
 
     async def run(self) -> None:
-        """Kernel settings, then rules and HTTP side by side."""
-        await asyncio.to_thread(prepare_kernel)
+        """Kernel settings and our own node; then rules and HTTP side by side."""
+        await asyncio.to_thread(host.prepare_kernel, cores=os.cpu_count() or 1)
+        await self._nodes.wait_synced()
+        self._nodes.subscribe(self._node_changed)
+        self._services.subscribe(self._service_changed)
+        self._slices.subscribe(self._slice_changed)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._syncer.run())
+            group.create_task(self._checks.run())
+            group.create_task(self._follow_addresses())
             group.create_task(
                 self._server(self._config.health_address, "healthzBindAddress", self._health_routes()).run()
             )
@@ -68,12 +86,58 @@ class Daemon:
     async def close(self) -> None:
         """The rules stay: a restart interrupts no connection."""
 
+    @property
+    def _node(self) -> Node | None:
+        return self._nodes.cache.get(self._node_name)
+
+    def _this_node(self) -> ThisNode:
+        blocks = self._config.node_port_addresses
+        addresses: tuple[str, ...] = ()
+        try:
+            addresses = host.machine_addresses() if blocks not in ((), (configuration.PRIMARY,)) else ()
+        except OSError as error:
+            log.warning("this machine's addresses cannot be read, NodePorts are not served: %s", error)
+        return host.this_node(self._node_name, self._node, blocks=blocks, addresses=addresses, ip=self._deps.node_ip)
+
+    def _node_changed(self, old: Node | None, new: Node | None) -> None:
+        self._syncer.place(self._this_node())
+
+    async def _follow_addresses(self) -> None:
+        """NodePorts on blocks of addresses: an interface that came or went is seen within half a minute."""
+        while True:
+            await self._deps.clock.sleep(ADDRESS_CHECK_SECONDS)
+            self._syncer.place(self._this_node())
+
+    def _service_changed(self, old: Service | None, new: Service | None) -> None:
+        changed = new or old
+        if changed is not None and (tracker.health_check(old) or tracker.health_check(new)):
+            self._check(ServiceKey(changed.metadata.namespace, changed.metadata.name))
+
+    def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+        changed = new or old
+        key = tracker.service_of(changed) if changed is not None else None
+        if key is not None and tracker.health_check(self._services.cache.get("/".join(key))):
+            self._check(key)
+
+    def _check(self, key: ServiceKey) -> None:
+        service = self._services.cache.get("/".join(key))
+        wanted = tracker.health_check(service)
+        ready = plan.ready_here(service, self._syncer.slices_of(key), node=self._node_name) if wanted else 0
+        self._checks.replace(key, wanted or 0, ready)
+
+    def _complain(self, key: ServiceKey, message: str) -> None:
+        log.warning("%s/%s: %s", *key, message)
+        reference = {"apiVersion": "v1", "kind": "Service", "namespace": key.namespace, "name": key.name}
+        self._deps.events.event(reference, "Warning", "FailedToStartServiceHealthcheck", message)
+
     async def _forget_flows(self, changes: Changes) -> None:
         wanted = conntrack.affected(changes)
         if not wanted:
             return
+        begin = time.monotonic()
         try:
-            await asyncio.to_thread(conntrack.reconcile, wanted)
+            self._metrics.flows_deleted.inc(await asyncio.to_thread(conntrack.reconcile, wanted))
+            self._metrics.flows_duration.observe(time.monotonic() - begin)
             self._complained = False
         except OSError as error:
             if not self._complained:
@@ -84,38 +148,38 @@ class Daemon:
         return HttpServer(*configuration.split_address(address, name=name), routes)
 
     def _health_routes(self) -> dict[str, health.Route]:
-        return {"/healthz": self._healthz, "/livez": self._healthz}
+        return {"/healthz": self._healthz, "/livez": self._livez}
 
     def _metrics_routes(self) -> dict[str, health.Route]:
         return {
             "/healthz": lambda: health.text("ok"),
-            "/metrics": lambda: (200, metrics.CONTENT_TYPE, metrics.exposition(self._deps.registry)),
+            "/metrics": lambda: Response(200, metrics.CONTENT_TYPE, metrics.exposition(self._deps.registry)),
             "/proxyMode": lambda: health.text("nftables"),
+            "/configz": lambda: health.document({"kubeproxy.config.k8s.io": msgspec.to_builtins(self._config)}),
         }
 
-    def _healthz(self) -> Answer:
-        """503 when a write has been waiting for longer than twice the sync period, or none was done yet."""
+    def _healthy(self) -> bool:
+        """Not when a write has been waiting for longer than twice the sync period, or none was done yet."""
         now, queued = self._deps.clock.monotonic(), self._syncer.queued_at
         late = queued is not None and now - queued > 2 * duration.parse_duration(self._config.sync_period)
-        healthy = self._syncer.synced and not late
+        return self._syncer.synced and not late
+
+    def _healthz(self) -> Response:
+        """For load balancers: also 503 while the node is being deleted."""
+        answer = self._health(eligible=not host.leaving(self._node))
+        self._metrics.healthz.labels(str(answer.status)).inc()
+        return answer
+
+    def _livez(self) -> Response:
+        """For whoever restarts us: whatever becomes of the node."""
+        answer = self._health(eligible=True)
+        self._metrics.livez.labels(str(answer.status)).inc()
+        return answer
+
+    def _health(self, *, eligible: bool) -> Response:
         body = {
             "lastUpdated": self._syncer.last_sync.strftime(TIME_FORMAT) if self._syncer.last_sync else "",
             "currentTime": self._deps.clock.now().strftime(TIME_FORMAT),
-            "nodeEligible": True,
+            "nodeEligible": eligible,
         }
-        return health.document(body, status=200 if healthy else 503)
-
-
-def prepare_kernel(root: Path = Path("/proc/sys/net")) -> None:
-    """Turns on what Services need of the kernel; says what is missing where it cannot."""
-    for name in BRIDGE_SYSCTLS:
-        setting = root / "bridge" / name
-        try:
-            if setting.read_text().strip() != "1":
-                setting.write_text("1")
-        except OSError as error:
-            log.warning("net.bridge.%s cannot be set, load the module br_netfilter: %s", name, error.strerror)
-    try:
-        (root / "ipv4/ip_forward").write_text("1")
-    except OSError as error:
-        log.warning("net.ipv4.ip_forward cannot be set: pods cannot be reached through this node: %s", error.strerror)
+        return health.document(body, status=200 if self._healthy() and eligible else 503)

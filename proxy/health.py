@@ -7,7 +7,8 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 log = logging.getLogger(__name__)
 
@@ -15,18 +16,31 @@ READ_TIMEOUT_SECONDS = 5.0
 MAX_HEAD_BYTES = 8192
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 
-Answer = tuple[int, str, bytes]
-"""Status, content type, body."""
+
+class Response(NamedTuple):
+    """What is answered."""
+
+    status: int
+    kind: str
+    body: bytes
+    headers: Mapping[str, str] = {}
+
+
+Answer = tuple[int, str, bytes] | Response
+"""Status, content type, body; as a Response also more headers."""
 Route = Callable[[], Answer]
 
 
 class HttpServer:
-    """Answers GET for fixed paths."""
+    """Answers GET for fixed paths, and by `default` any other; on every address when `address` is None."""
 
-    def __init__(self, address: str, port: int, routes: dict[str, Route]) -> None:
+    def __init__(
+        self, address: str | None, port: int, routes: Mapping[str, Route], *, default: Route | None = None
+    ) -> None:
         self._address = address
         self._port = port
         self._routes = routes
+        self._default = default
 
     async def run(self) -> None:
         """Listens until cancelled."""
@@ -40,12 +54,13 @@ class HttpServer:
         try:
             async with asyncio.timeout(READ_TIMEOUT_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
-                status, kind, body = self._answer(head)
+                answer = _whole(self._answer(head))
+                more = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
                 writer.write(
-                    f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: {kind}\r\n"
-                    f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+                    f"HTTP/1.1 {answer.status} {REASONS[answer.status]}\r\nContent-Type: {answer.kind}\r\n{more}"
+                    f"Content-Length: {len(answer.body)}\r\nConnection: close\r\n\r\n".encode()
                 )
-                writer.write(body)
+                writer.write(b"" if head.startswith(b"HEAD ") else answer.body)
                 await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # a client that left, or never asked: nothing to answer
@@ -58,19 +73,20 @@ class HttpServer:
         method, _, rest = head.decode("latin-1").partition(" ")
         path = rest.partition(" ")[0].partition("?")[0]
         if method not in ("GET", "HEAD"):
-            return 405, "text/plain", b"only GET is answered\n"
-        route = self._routes.get(path)
-        if route is None:
-            return 404, "text/plain", b"not found\n"
-        status, kind, body = route()
-        return status, kind, b"" if method == "HEAD" else body
+            return Response(405, "text/plain", b"only GET is answered\n")
+        route = self._routes.get(path, self._default)
+        return route() if route is not None else Response(404, "text/plain", b"not found\n")
 
 
-def text(body: str, *, status: int = 200) -> Answer:
+def _whole(answer: Answer) -> Response:
+    return answer if isinstance(answer, Response) else Response(*answer)
+
+
+def text(body: str, *, status: int = 200) -> Response:
     """A plain text answer."""
-    return status, "text/plain; charset=utf-8", body.encode()
+    return Response(status, "text/plain; charset=utf-8", body.encode())
 
 
-def document(body: object, *, status: int = 200) -> Answer:
+def document(body: object, *, status: int = 200) -> Response:
     """A JSON answer."""
-    return status, "application/json", json.dumps(body).encode()
+    return Response(status, "application/json", json.dumps(body).encode())

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from proxy.backends.nfnetlink import ERROR, FAMILIES, NESTED, NETLINK_NETFILTER, TIMEOUT_SECONDS, attribute
+from proxy.backends.nfnetlink import ERROR, FAMILIES, NESTED, NETLINK_NETFILTER, TIMEOUT_SECONDS, attribute, attributes
 from proxy.rules.plan import Backend, Changes, Frontend, PortRules
 
 SUBSYSTEM = 1
@@ -45,28 +45,30 @@ def affected(changes: Changes) -> dict[Frontend, PortRules]:
     return {
         frontend: new or PortRules()
         for frontend, (old, new) in changes.ports.items()
-        if frontend.protocol == "udp" and (new is None or new.backends)
+        if frontend.protocol == "udp" and (new is None or new.backends or new.local)
     }
 
 
 def stale(flows: Iterable[Flow], wanted: Mapping[Frontend, PortRules]) -> Iterator[Flow]:
-    """The flows to a frontend that lead to none of its endpoints. PURE."""
+    """The flows to a frontend that lead to none of its serving endpoints. PURE."""
     for flow in flows:
         rules = wanted.get(flow.frontend)
-        if rules is not None and flow.backend not in rules.backends:
+        if rules is None:
+            continue
+        if flow.backend not in {*rules.backends, *rules.local, *rules.lingering}:
             yield flow
 
 
 def parse(version: int, body: bytes) -> Flow | None:
     """A flow out of a conntrack message; None when it is not UDP. PURE."""
-    found = _attributes(body)
-    original, reply = _attributes(found.get(TUPLE_ORIGINAL, b"")), _attributes(found.get(TUPLE_REPLY, b""))
-    forward, backward = _attributes(original.get(TUPLE_PROTOCOL, b"")), _attributes(reply.get(TUPLE_PROTOCOL, b""))
+    found = attributes(body)
+    original, reply = attributes(found.get(TUPLE_ORIGINAL, b"")), attributes(found.get(TUPLE_REPLY, b""))
+    forward, backward = attributes(original.get(TUPLE_PROTOCOL, b"")), attributes(reply.get(TUPLE_PROTOCOL, b""))
     if forward.get(PROTOCOL_NUMBER) != bytes([UDP]) or SOURCE_PORT not in backward:
         return None
     address = IPv4Address if version == 4 else IPv6Address
     destination, source = (IP_V4_DESTINATION, IP_V4_SOURCE) if version == 4 else (IP_V6_DESTINATION, IP_V6_SOURCE)
-    to, answering = _attributes(original.get(TUPLE_IP, b"")), _attributes(reply.get(TUPLE_IP, b""))
+    to, answering = attributes(original.get(TUPLE_IP, b"")), attributes(reply.get(TUPLE_IP, b""))
     return Flow(
         version=version,
         frontend=Frontend(str(address(to[destination])), "udp", int.from_bytes(forward[DESTINATION_PORT], "big")),
@@ -81,18 +83,6 @@ def reconcile(wanted: Mapping[Frontend, PortRules]) -> int:
     for version in {frontend.version for frontend in wanted}:
         deleted += _delete(stale(list(_dump(version)), wanted))
     return deleted
-
-
-def _attributes(data: bytes) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
-    offset = 0
-    while offset + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, offset)
-        if length < 4:
-            break
-        found[kind & 0x3FFF] = data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-    return found
 
 
 def _open() -> socket.socket:

@@ -3,35 +3,74 @@
 One edit is one element to add or delete. It can be rendered as text (bulk load) or encoded as netlink (one change).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
-from proxy.rules.plan import Backend, Changes, Frontend, PortRules, RuleSet
+from proxy.rules.plan import CLUSTER, CLUSTER_ADDRESS, Backend, Changes, Frontend, PortRules, RuleSet, Shared
 
 SERVICES = "services"
 ENDPOINTS = "endpoints"
+OUTSIDE = "outside"
+LOCAL_ENDPOINTS = "local-endpoints"
+EXTERNAL = "external"
+STICKY = "sticky"
+AFFINITY = "affinity"
+RESTRICTED = "restricted"
+ALLOWED = "allowed"
+REFUSED = "refused"
 CLUSTER_ADDRESSES = "cluster-addresses"
 HAIRPINS = "hairpins"
 DROP_CHAIN = "silence"
+MASQUERADE_ALL = "masquerade-all"
+MASQUERADE_OWN = "masquerade-own"
 PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132}
+
+ADDRESS, PROTOCOL, PORT, INDEX, BLOCK = "address", "protocol", "port", "index", "block"
+_FRONTEND = (ADDRESS, PROTOCOL, PORT)
+KEYS: dict[str, tuple[str, ...]] = {
+    SERVICES: _FRONTEND,
+    OUTSIDE: _FRONTEND,
+    EXTERNAL: _FRONTEND,
+    STICKY: _FRONTEND,
+    RESTRICTED: _FRONTEND,
+    REFUSED: _FRONTEND,
+    ENDPOINTS: (*_FRONTEND, INDEX),
+    LOCAL_ENDPOINTS: (*_FRONTEND, INDEX),
+    ALLOWED: (*_FRONTEND, BLOCK),
+    AFFINITY: (ADDRESS, *_FRONTEND),
+    CLUSTER_ADDRESSES: (ADDRESS,),
+    HAIRPINS: (ADDRESS, ADDRESS),
+}
+"""What the fields of a set's key are."""
+DATA = (ADDRESS, PORT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Element:
-    """One element: `key` and, in a map, `data` or `chain` (the verdict "goto chain")."""
+    """One element: `key` and, in a map, `data` or `chain` (the verdict `goto chain`, in `sticky` `jump chain`).
+
+    `timeout` and `expires` (what is left of it) are in milliseconds, 0 without.
+    """
 
     table_version: int
     set: str
     key: tuple[str | int, ...]
     data: tuple[str | int, ...] = ()
     chain: str = ""
+    timeout: int = 0
+    expires: int = 0
+
+    @property
+    def verdict(self) -> str:
+        """How the chain is entered. After `jump` the next rule follows: a connection is noted and goes on."""
+        return "jump" if self.set == STICKY else "goto"
 
     def text(self) -> str:
         """As nft writes it between the braces of `elements`."""
         key = " . ".join(str(part) for part in self.key)
         if self.chain:
-            return f"{key} : goto {self.chain}"
+            return f"{key} : {self.verdict} {self.chain}"
         return f"{key} : {' . '.join(str(part) for part in self.data)}" if self.data else key
 
 
@@ -48,27 +87,43 @@ def pick_chain(count: int) -> str:
     return f"pick-{count}"
 
 
+def pick_local_chain(count: int) -> str:
+    """The same among the endpoints of this node."""
+    return f"pick-local-{count}"
+
+
+def remember_chain(seconds: int) -> str:
+    """The chain that notes which endpoint a client got: one per timeout."""
+    return f"remember-{seconds}"
+
+
 def of_port(frontend: Frontend, rules: PortRules) -> Iterator[Element]:
     """Every element of one frontend."""
-    version, key = frontend.version, (frontend.address, frontend.protocol, frontend.port)
-    chain = pick_chain(len(rules.backends)) if rules.backends else DROP_CHAIN if rules.drop else ""
-    if chain:
-        yield Element(table_version=version, set=SERVICES, key=key, chain=chain)
+    if rules.backends:
+        yield _of(frontend, SERVICES, chain=pick_chain(len(rules.backends)))
+    elif rules.drop:
+        yield _of(frontend, SERVICES, chain=DROP_CHAIN)
     for place, backend in enumerate(rules.backends):
-        yield _endpoint(frontend, place, backend)
+        yield _of(frontend, ENDPOINTS, place, data=backend)
+    if rules.kind != CLUSTER:
+        yield from _of_external(frontend, rules)
+    if rules.affinity:
+        yield _of(frontend, STICKY, chain=remember_chain(rules.affinity))
+    if rules.sources is not None:
+        yield _of(frontend, RESTRICTED)
+        for block in rules.sources:
+            yield _of(frontend, ALLOWED, block)
 
 
 def of_rules(rules: RuleSet) -> Iterator[Element]:
     """Every element of a RuleSet."""
-    ports = rules.ports()
-    for frontend, port in ports.items():
+    for frontend, port in rules.ports().items():
         yield from of_port(frontend, port)
-    yield from (_cluster_address(address) for address in {frontend.address for frontend in ports})
-    yield from map(_hairpin, rules.hairpins)
+    yield from map(_of_mark, rules.shared)
 
 
-def edits(changes: Changes, *, before: Iterable[Frontend]) -> tuple[Edit, ...]:
-    """The edits of a change; `before` are the frontends present on the touched addresses, to know which ones end."""
+def edits(changes: Changes) -> tuple[Edit, ...]:
+    """The edits of a change: first what goes, then what comes."""
     removed: list[Element] = []
     added: list[Element] = []
     for frontend, (old, new) in changes.ports.items():
@@ -76,35 +131,37 @@ def edits(changes: Changes, *, before: Iterable[Frontend]) -> tuple[Edit, ...]:
         wanted = set(of_port(frontend, new)) if new else set()
         removed += sorted(present - wanted, key=repr)
         added += sorted(wanted - present, key=repr)
-    gone, come = _addresses(changes, before=before)
-    removed += [*map(_cluster_address, gone), *map(_hairpin, sorted(changes.remove_hairpins))]
-    added += [*map(_cluster_address, come), *map(_hairpin, sorted(changes.add_hairpins))]
+    removed += map(_of_mark, sorted(changes.remove))
+    added += map(_of_mark, sorted(changes.add))
     return (*(Edit(element=e, delete=True) for e in removed), *(Edit(element=e) for e in added))
 
 
-def _addresses(changes: Changes, *, before: Iterable[Frontend]) -> tuple[list[str], list[str]]:
-    held = set(before)
-    after = (held | {f for f, (_, new) in changes.ports.items() if new is not None}) - {
-        f for f, (_, new) in changes.ports.items() if new is None
-    }
-    touched = {frontend.address for frontend in changes.ports}
-    old = {frontend.address for frontend in held} & touched
-    new = {frontend.address for frontend in after} & touched
-    return sorted(old - new), sorted(new - old)
+def bounds(block: str) -> tuple[bytes, bytes]:
+    """First and last address of a block."""
+    network = ip_network(block)
+    return network.network_address.packed, network.broadcast_address.packed
 
 
-def _endpoint(frontend: Frontend, place: int, backend: Backend) -> Element:
+def _of_external(frontend: Frontend, rules: PortRules) -> Iterator[Element]:
+    """An address that is not the cluster's own: answers must come back through this node, refusals be made here."""
+    if not rules.backends:
+        yield _of(frontend, REFUSED)
+        return
+    yield _of(frontend, EXTERNAL, chain=MASQUERADE_OWN if rules.local_only else MASQUERADE_ALL)
+    if rules.local_only:
+        yield _of(frontend, OUTSIDE, chain=pick_local_chain(len(rules.local)) if rules.local else DROP_CHAIN)
+        for place, backend in enumerate(rules.local):
+            yield _of(frontend, LOCAL_ENDPOINTS, place, data=backend)
+
+
+def _of(frontend: Frontend, name: str, *more: str | int, chain: str = "", data: Backend | None = None) -> Element:
     return Element(
-        table_version=frontend.version,
-        set=ENDPOINTS,
-        key=(frontend.address, frontend.protocol, frontend.port, place),
-        data=(backend.address, backend.port),
+        table_version=frontend.version, set=name, key=(*frontend, *more), chain=chain, data=tuple(data or ())
     )
 
 
-def _cluster_address(address: str) -> Element:
-    return Element(table_version=ip_address(address).version, set=CLUSTER_ADDRESSES, key=(address,))
-
-
-def _hairpin(address: str) -> Element:
-    return Element(table_version=ip_address(address).version, set=HAIRPINS, key=(address, address))
+def _of_mark(mark: Shared) -> Element:
+    version = ip_address(mark.address).version
+    if mark.kind == CLUSTER_ADDRESS:
+        return Element(table_version=version, set=CLUSTER_ADDRESSES, key=(mark.address,))
+    return Element(table_version=version, set=HAIRPINS, key=(mark.address, mark.address))

@@ -4,21 +4,24 @@ Owns the tables `nodeagent-proxy`. After a failed write the caller starts again 
 """
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+import errno
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from kube.runtime import process
-from proxy.backends import elements, nfnetlink, ruleset
-from proxy.backends.elements import Edit
+from proxy.backends import affinity, elements, expressions, nfnetlink, ruleset
+from proxy.backends.elements import Edit, Element
+from proxy.backends.monitor import Monitor, Notice
 from proxy.backends.protocol import BackendError
-from proxy.rules.plan import Changes, Frontend, RuleSet
+from proxy.rules.plan import Changes, PortRules, RuleSet
 
 NFT = "/usr/sbin/nft"
 TIMEOUT_SECONDS = 60.0
 
 
 class Nft(Protocol):
-    """The two ways into nf_tables. Each call is one transaction; failures raise BackendError."""
+    """The ways into nf_tables. Each call is one transaction; failures raise BackendError."""
 
     async def load(self, text: str) -> None:
         """Runs a script as `nft -f -` does."""
@@ -28,8 +31,20 @@ class Nft(Protocol):
         """Adds and deletes elements."""
         ...
 
-    async def exists(self, family: str, table: str) -> bool:
-        """Whether a table is there."""
+    async def remember(self, seconds: Collection[int], *, table: str) -> None:
+        """Gives the chains `remember-N` of both versions their rule."""
+        ...
+
+    async def dump(self, version: int, *, table: str, name: str) -> list[Element]:
+        """The elements of a map with data; none when there is no such map."""
+        ...
+
+    async def exists(self, version: int, *, table: str, chain: str) -> bool:
+        """Whether a chain is there."""
+        ...
+
+    async def damaged(self, table: str) -> str:
+        """Returns what was done once somebody else changes a table of this name."""
         ...
 
 
@@ -38,31 +53,74 @@ class KernelNft:
 
     def __init__(self) -> None:
         self._socket: nfnetlink.Socket | None = None
+        self._monitor = Monitor(self._concerns)
+        self._table = ""
 
     async def load(self, text: str) -> None:
         try:
-            await process.run([NFT, "-f", "-"], stdin=text.encode(), timeout=TIMEOUT_SECONDS)
+            with self._monitor.deaf():
+                await process.run([NFT, "-f", "-"], stdin=text.encode(), timeout=TIMEOUT_SECONDS)
         except process.ProcessError as error:
             raise BackendError(f"nft refused the rules: {error.stderr.strip()[:500]}") from error
 
     async def commit(self, edits: Sequence[Edit], *, table: str) -> None:
         try:
             # Below a millisecond for one change: a thread would cost more than the call.
-            if self._socket is None:
-                self._socket = nfnetlink.Socket()
-            self._socket.commit(edits, table=table)
+            self._open().commit([nfnetlink.edit_step(edit, table=table) for edit in edits])
         except (nfnetlink.NfnetlinkError, OSError) as error:
-            if self._socket is not None:
-                self._socket.close()
-            self._socket = None
+            self._close()
             raise BackendError(f"the kernel refused a change: {error}") from error
 
-    async def exists(self, family: str, table: str) -> bool:
+    async def remember(self, seconds: Collection[int], *, table: str) -> None:
+        rules = [expressions.remember(v, table=table, seconds=n) for v in ruleset.FAMILIES for n in seconds]
         try:
-            await process.run([NFT, "list", "chain", family, table, "nat-prerouting"], timeout=TIMEOUT_SECONDS)
-        except process.ProcessError:
-            return False
-        return True
+            self._open().commit(rules)
+        except (nfnetlink.NfnetlinkError, OSError) as error:
+            self._close()
+            raise BackendError(f"the kernel refused session affinity: {error}") from error
+
+    async def dump(self, version: int, *, table: str, name: str) -> list[Element]:
+        try:
+            return self._open().dump(version, table=table, name=name)
+        except (nfnetlink.NfnetlinkError, OSError) as error:
+            self._close()
+            if error.errno == errno.ENOENT:
+                return []
+            raise BackendError(f"cannot read {name} of {table}: {error}") from error
+
+    def _open(self) -> nfnetlink.Socket:
+        if self._socket is None:
+            self._socket = nfnetlink.Socket()
+        return self._socket
+
+    def _close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
+
+    async def exists(self, version: int, *, table: str, chain: str) -> bool:
+        try:
+            return self._open().has_chain(version, table=table, chain=chain)
+        except OSError as error:
+            self._close()
+            raise BackendError(f"cannot see whether table {table} is there: {error}") from error
+
+    async def damaged(self, table: str) -> str:
+        self._table = table
+        try:
+            return await self._monitor.wait()
+        except OSError as error:
+            self._monitor.close()
+            raise BackendError(f"the kernel tells of no changes to table {table}: {error}") from error
+
+    def close(self) -> None:
+        """Releases the sockets."""
+        self._close()
+        self._monitor.close()
+
+    def _concerns(self, notice: Notice) -> bool:
+        own = self._socket.port if self._socket is not None else -1
+        return notice.table == self._table and notice.sender != own
 
 
 class NftablesBackend:
@@ -71,45 +129,62 @@ class NftablesBackend:
     def __init__(self, nft: Nft | None = None, *, cluster_cidrs: Sequence[str] = ()) -> None:
         self._nft = nft or KernelNft()
         self._cidrs = tuple(cluster_cidrs)
-        self._frontends: dict[str, set[Frontend]] = {}
-        self._chains = 0
+        self._counts: frozenset[int] = frozenset()
+        self._timeouts: frozenset[int] = frozenset()
         self._lock = asyncio.Lock()
 
     async def replace(self, rules: RuleSet) -> None:
         async with self._lock:
+            notes = await self._notes()
             await self._nft.load(ruleset.whole(rules, cluster_cidrs=self._cidrs))
             ports = rules.ports()
-            self._chains = ruleset.pick_chains(rules)
-            self._frontends = {}
-            for frontend in ports:
-                self._frontends.setdefault(frontend.address, set()).add(frontend)
+            self._counts, self._timeouts = ruleset.counts(ports.values()), ruleset.timeouts(ports.values())
+            await self._nft.remember(self._timeouts, table=ruleset.TABLE)
+            kept = [Edit(element=note) for note in notes if affinity.holds(note, ports.get(affinity.frontend(note)))]
+            if kept:
+                await self._nft.commit(kept, table=ruleset.TABLE)
 
     async def change(self, changes: Changes) -> None:
         async with self._lock:
-            touched = {frontend.address for frontend in changes.ports}
-            before = [f for address in touched for f in self._frontends.get(address, ())]
-            if any(len(new.backends) > self._chains for _, new in changes.ports.values() if new):
-                raise BackendError(f"a Service has more than {self._chains} endpoints: all rules are written anew")
-            edits = elements.edits(changes, before=before)
+            self._check([new for _, new in changes.ports.values() if new])
+            edits = elements.edits(changes)
             if edits:
                 await self._nft.commit(edits, table=ruleset.TABLE)
-            self._remember(changes)
+            await self._forget_clients(changes)
 
     async def present(self) -> bool:
-        found = [await self._nft.exists(family, ruleset.TABLE) for family in ruleset.FAMILIES.values()]
+        found = [
+            await self._nft.exists(version, table=ruleset.TABLE, chain=ruleset.ENTRY) for version in ruleset.FAMILIES
+        ]
         return all(found)
+
+    async def damaged(self) -> str:
+        return await self._nft.damaged(ruleset.TABLE)
 
     async def cleanup(self) -> None:
         async with self._lock:
             await self._nft.load(ruleset.removal())
-            self._frontends, self._chains = {}, 0
+            self._counts = self._timeouts = frozenset()
 
-    def _remember(self, changes: Changes) -> None:
-        for frontend, (_, new) in changes.ports.items():
-            held = self._frontends.setdefault(frontend.address, set())
-            if new is None:
-                held.discard(frontend)
-            else:
-                held.add(frontend)
-            if not held:
-                del self._frontends[frontend.address]
+    def _check(self, wanted: Sequence[PortRules]) -> None:
+        """Chains are made with the table: a number of endpoints or a timeout without one asks for a full write."""
+        for rules in wanted:
+            counts = {len(rules.backends), len(rules.local)} - {0}
+            if not counts <= self._counts:
+                raise BackendError(f"no chain for {max(counts)} endpoints ({rules.title}): all rules are written anew")
+            if rules.affinity and rules.affinity not in self._timeouts:
+                raise BackendError(f"no chain for an affinity of {rules.affinity} s ({rules.title}): all anew")
+
+    async def _notes(self) -> list[Element]:
+        return [
+            note
+            for version in ruleset.FAMILIES
+            for note in await self._nft.dump(version, table=ruleset.TABLE, name=elements.AFFINITY)
+        ]
+
+    async def _forget_clients(self, changes: Changes) -> None:
+        """Who was given an endpoint that is gone picks anew. After the change: so nobody is given it again."""
+        wanted = affinity.touched(changes)
+        for note in affinity.stale(await self._notes(), wanted) if wanted else ():
+            with contextlib.suppress(BackendError):  # it ran out meanwhile
+                await self._nft.commit([Edit(element=note, delete=True)], table=ruleset.TABLE)

@@ -24,6 +24,10 @@ class Backend(Protocol):
         """Whether our rules are still there (somebody may have flushed everything)."""
         ...
 
+    async def damaged(self) -> str:
+        """Returns what was done once somebody else removed or changed our rules. BackendError where that is unseen."""
+        ...
+
     async def cleanup(self) -> None:
         """Removes all that is ours and nothing else."""
         ...

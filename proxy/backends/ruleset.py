@@ -2,46 +2,65 @@
 
 One table per IP version, a few fixed chains, flat maps. The way of a packet to a Service:
 
-    prerouting / output (dstnat)   services: address . protocol . port -> goto pick-N
-                                   pick-N:   dnat to endpoints[address . protocol . port . random mod N]
-    forward / output (filter)      what still has a cluster address has no endpoint or no such port: refused
-    postrouting (srcnat)           a pod that was sent to itself is masqueraded, or the answer would not come back
+    prerouting / output (dstnat)   restricted, allowed: who may not use a load balancer's address is dropped
+                                   affinity:  client . address . protocol . port -> the endpoint it had before
+                                   outside:   not from a pod: address . protocol . port under a Local policy
+                                              -> goto pick-local-N, or silence
+                                   services:  address . protocol . port -> goto pick-N
+                                   pick-N:    dnat to endpoints[address . protocol . port . random mod N]
+    input / forward / output       what still has a cluster address is refused, external ones when in `refused`
+    postrouting (srcnat)           sticky:    the endpoint is noted for the client, by what it asked for at first
+                                   hairpins:  a pod that was sent to itself is masqueraded, or no answer would come back
+                                   external:  so is who came by an external address, unless the policy is Local
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from proxy.backends import elements
+from proxy.backends import affinity, elements
 from proxy.backends.elements import Element
-from proxy.rules.plan import RuleSet
+from proxy.rules.plan import PortRules, RuleSet
+from proxy.services.tracker import DEFAULT_AFFINITY_SECONDS
 
 TABLE = "nodeagent-proxy"
+ENTRY = "nat-prerouting"
 FAMILIES = {4: "ip", 6: "ip6"}
 MAX_ENDPOINTS = 65536
+MAX_CLIENTS = 1 << 20
 # Pick chains are made with the table, so that a change is elements only: nft 1.0.6 cannot add a rule that uses a map
-# whose type it reads back from the kernel ("conflicting protocols"). Beyond this the caller writes all anew.
-MIN_PICK_CHAINS = 64
+# whose type it reads back from the kernel ("conflicting protocols"). For other counts the caller writes all anew.
+PREPARED_COUNTS = 64
 
 
 def whole(rules: RuleSet, *, cluster_cidrs: Iterable[str] = ()) -> str:
     """The tables with all their elements, replacing what was there in one transaction."""
-    found = list(elements.of_rules(rules))
-    chains = pick_chains(rules)
-    own = list(cluster_cidrs)
+    by_table: dict[int, dict[str, list[Element]]] = {version: {} for version in FAMILIES}
+    for element in elements.of_rules(rules):
+        by_table[element.table_version].setdefault(element.set, []).append(element)
+    own, ports = list(cluster_cidrs), rules.ports().values()
     return "".join(
         _table(
             version,
-            [element for element in found if element.table_version == version],
-            chains=chains,
+            by_table[version],
+            counts=counts(ports),
+            seconds=timeouts(ports),
             cidrs=[cidr for cidr in own if (6 if ":" in cidr else 4) == version],
         )
         for version in FAMILIES
     )
 
 
-def pick_chains(rules: RuleSet) -> int:
-    """For how many endpoints a Service may have without a full write: a power of two with room to grow."""
-    most = max((len(port.backends) for port in rules.ports().values()), default=0)
-    return max(MIN_PICK_CHAINS, 1 << most.bit_length())
+def counts(ports: Iterable[PortRules]) -> frozenset[int]:
+    """How many endpoints a Service may have without a full write: a few dozen, or an eighth around what it has."""
+    prepared = set(range(1, PREPARED_COUNTS + 1))
+    for count in {max(len(port.backends), len(port.local)) for port in ports}:
+        if count > PREPARED_COUNTS * 3 // 4:
+            prepared |= set(range(count - count // 8, count + count // 8 + 1))
+    return frozenset(prepared)
+
+
+def timeouts(ports: Iterable[PortRules]) -> frozenset[int]:
+    """For which session affinity timeouts there is a chain."""
+    return affinity.timeouts(ports) | {DEFAULT_AFFINITY_SECONDS}
 
 
 def removal() -> str:
@@ -49,79 +68,145 @@ def removal() -> str:
     return "".join(f"add table {f} {TABLE}\ndelete table {f} {TABLE}\n" for f in FAMILIES.values())
 
 
-def _pick(version: int, count: int) -> str:
+def _table(
+    version: int,
+    found: dict[str, list[Element]],
+    *,
+    counts: Collection[int],
+    seconds: Collection[int],
+    cidrs: list[str],
+) -> str:
     family = FAMILIES[version]
-    key = f"{_frontend(version)} . numgen random mod {count}"
-    return f"meta l4proto {{ tcp, udp, sctp }} dnat {family} to {key} map @{elements.ENDPOINTS}"
+    return f"""\
+add table {family} {TABLE}
+delete table {family} {TABLE}
+table {family} {TABLE} {{
+{_sets(version, found)}{_picks(version, counts)}{_remember(seconds)}{_chains(version, cidrs)}}}
+"""
 
 
 def _frontend(version: int) -> str:
     return f"{FAMILIES[version]} daddr . meta l4proto . th dport"
 
 
-def _table(version: int, found: list[Element], *, chains: int, cidrs: list[str]) -> str:
+def _asked(version: int, protocol: str) -> str:
+    """What the client asked for, seen after translation. nft knows the type of the port for one protocol at a time."""
+    return f"meta l4proto {protocol} ct original {FAMILIES[version]} daddr . meta l4proto . ct original proto-dst"
+
+
+def _sets(version: int, found: dict[str, list[Element]]) -> str:
     family, frontend = FAMILIES[version], _frontend(version)
-    picks = "".join(
-        f"  chain {elements.pick_chain(n)} {{\n    {_pick(version, n)}\n  }}\n" for n in range(1, chains + 1)
+    indexed = f"{frontend} . numgen random mod {MAX_ENDPOINTS} : {family} daddr . th dport"
+    client = f"{family} saddr . {frontend}"
+    shapes = (
+        ("map", elements.SERVICES, f"{frontend} : verdict", ""),
+        ("map", elements.OUTSIDE, f"{frontend} : verdict", ""),
+        ("map", elements.EXTERNAL, f"{frontend} : verdict", ""),
+        ("map", elements.STICKY, f"{frontend} : verdict", ""),
+        ("map", elements.ENDPOINTS, indexed, "counter"),
+        ("map", elements.LOCAL_ENDPOINTS, indexed, ""),
+        (
+            "map",
+            elements.AFFINITY,
+            f"{client} : {family} daddr . th dport",
+            f"flags dynamic,timeout; size {MAX_CLIENTS}",
+        ),
+        ("set", elements.RESTRICTED, frontend, ""),
+        ("set", elements.ALLOWED, f"{frontend} . {family} saddr", "flags interval"),
+        ("set", elements.REFUSED, frontend, ""),
+        ("set", elements.CLUSTER_ADDRESSES, f"{family} daddr", ""),
+        ("set", elements.HAIRPINS, f"{family} saddr . {family} daddr", ""),
     )
-    outside = _outside(version, cidrs)
-    return f"""\
-add table {family} {TABLE}
-delete table {family} {TABLE}
-table {family} {TABLE} {{
-  map {elements.SERVICES} {{
-    typeof {frontend} : verdict
-{_elements(found, elements.SERVICES)}  }}
-  map {elements.ENDPOINTS} {{
-    typeof {frontend} . numgen random mod {MAX_ENDPOINTS} : {family} daddr . th dport
-{_elements(found, elements.ENDPOINTS)}  }}
-  set {elements.CLUSTER_ADDRESSES} {{
-    typeof {family} daddr
-{_elements(found, elements.CLUSTER_ADDRESSES)}  }}
-  set {elements.HAIRPINS} {{
-    typeof {family} saddr . {family} daddr
-{_elements(found, elements.HAIRPINS)}  }}
-  chain {elements.DROP_CHAIN} {{
-    drop
-  }}
-{picks}  chain refuse {{
-    {family} daddr @{elements.CLUSTER_ADDRESSES} reject
-  }}
-  chain nat-prerouting {{
-    type nat hook prerouting priority dstnat; policy accept;
-    {frontend} vmap @{elements.SERVICES}
-  }}
-  chain nat-output {{
-    type nat hook output priority -100; policy accept;
-    {frontend} vmap @{elements.SERVICES}
-  }}
-  chain nat-postrouting {{
-    type nat hook postrouting priority srcnat; policy accept;
-    ct status dnat {family} saddr . {family} daddr @{elements.HAIRPINS} masquerade fully-random
-{outside}  }}
-  chain filter-forward {{
-    type filter hook forward priority filter; policy accept;
-    ct state invalid drop
-    ct state new jump refuse
-  }}
-  chain filter-output {{
-    type filter hook output priority filter; policy accept;
-    ct state new jump refuse
-  }}
-}}
-"""
+    return "".join(_set(kind, name, type_, flags, found.get(name, ())) for kind, name, type_, flags in shapes)
 
 
-def _elements(found: list[Element], name: str) -> str:
-    rows = [element.text() for element in found if element.set == name]
-    return f"    elements = {{ {', '.join(rows)} }}\n" if rows else ""
+def _set(kind: str, name: str, type_: str, flags: str, found: Collection[Element]) -> str:
+    rows = ", ".join(element.text() for element in found)
+    extra = f"    {flags}\n" if flags else ""
+    held = f"    elements = {{ {rows} }}\n" if rows else ""
+    return f"  {kind} {name} {{\n    typeof {type_}\n{extra}{held}  }}\n"
 
 
-def _outside(version: int, cidrs: list[str]) -> str:
-    """Who is not a pod reaches a cluster address with the node's address, where the pod ranges are configured."""
-    if not cidrs:
-        return ""
-    family = FAMILIES[version]
-    client = f"{family} saddr != {{ {', '.join(cidrs)} }}"
-    target = f"ct original {family} daddr @{elements.CLUSTER_ADDRESSES}"
-    return f"    ct status dnat {client} {target} masquerade fully-random\n"
+def _chain(name: str, *rules: str) -> str:
+    return f"  chain {name} {{\n" + "".join(f"    {rule}\n" for rule in rules if rule) + "  }\n"
+
+
+def _picks(version: int, counts: Collection[int]) -> str:
+    family, frontend = FAMILIES[version], _frontend(version)
+    start = f"meta l4proto {{ tcp, udp, sctp }} dnat {family} to {frontend} . numgen random mod"
+    return "".join(
+        _chain(elements.pick_chain(n), f"{start} {n} map @{elements.ENDPOINTS}")
+        + _chain(elements.pick_local_chain(n), f"{start} {n} map @{elements.LOCAL_ENDPOINTS}")
+        for n in sorted(counts)
+    )
+
+
+def _remember(seconds: Collection[int]) -> str:
+    """Chains without rules: those are `expressions.remember`."""
+    return "".join(_chain(elements.remember_chain(timeout)) for timeout in sorted(seconds))
+
+
+def _chains(version: int, cidrs: list[str]) -> str:
+    family, frontend = FAMILIES[version], _frontend(version)
+    stranger = f"{family} saddr != {{ {', '.join(cidrs)} }} " if cidrs else ""
+    client = f"{family} saddr . {frontend}"
+    again = f"meta l4proto {{ tcp, udp, sctp }} dnat {family} to {client} map @{elements.AFFINITY}"
+    asked = [_asked(version, protocol) for protocol in elements.PROTOCOL_NUMBERS]
+    to_cluster = f"{stranger}ct original {family} daddr @{elements.CLUSTER_ADDRESSES} masquerade fully-random"
+    return "".join(
+        (
+            _chain(elements.DROP_CHAIN, "drop"),
+            _chain(elements.MASQUERADE_ALL, "masquerade fully-random"),
+            _chain(elements.MASQUERADE_OWN, "fib saddr type local masquerade fully-random"),
+            _chain(
+                "guard",
+                f"{frontend} @{elements.RESTRICTED} {frontend} . {family} saddr != @{elements.ALLOWED} drop",
+            ),
+            # One chain for both hooks: the kernel walks a verdict map once for each rule that uses it, at every change.
+            _chain("balance", f"{frontend} vmap @{elements.SERVICES}"),
+            _chain(
+                "refuse",
+                f"{family} daddr @{elements.CLUSTER_ADDRESSES} reject",
+                f"{frontend} @{elements.REFUSED} reject",
+            ),
+            _chain(
+                "translated",
+                *(f"{each} vmap @{elements.STICKY}" for each in asked),
+                f"{family} saddr . {family} daddr @{elements.HAIRPINS} masquerade fully-random",
+                to_cluster if cidrs else "",
+                *(f"{each} vmap @{elements.EXTERNAL}" for each in asked),
+            ),
+            _chain(
+                ENTRY,
+                "type nat hook prerouting priority dstnat; policy accept;",
+                "jump guard",
+                again,
+                f"{stranger}{frontend} vmap @{elements.OUTSIDE}",
+                "jump balance",
+            ),
+            _chain(
+                "nat-output",
+                "type nat hook output priority -100; policy accept;",
+                "jump guard",
+                again,
+                "jump balance",
+            ),
+            _chain(
+                "nat-postrouting",
+                "type nat hook postrouting priority srcnat; policy accept;",
+                "ct status dnat jump translated",
+            ),
+            _chain(
+                "filter-input", "type filter hook input priority filter; policy accept;", "ct state new jump refuse"
+            ),
+            _chain(
+                "filter-forward",
+                "type filter hook forward priority filter; policy accept;",
+                "ct state invalid drop",
+                "ct state new jump refuse",
+            ),
+            _chain(
+                "filter-output", "type filter hook output priority filter; policy accept;", "ct state new jump refuse"
+            ),
+        )
+    )

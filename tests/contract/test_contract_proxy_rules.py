@@ -1,167 +1,34 @@
 """One suite for the proxy's backends, in packets: who answers a pod, seen from whom.
 
 It runs on the fake, which follows packets through the rules' text, and in the kernel, where pods in namespaces really
-connect. A backend that is added later is one more parameter.
+connect; over IPv4 and IPv6. A backend that is added later is one more parameter.
 """
 
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Protocol
+import asyncio
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from proxy_worlds import NETS, FakeWorld, KernelWorld, World
 
-from fakes.nft import FakeNft
-from proxy.backends.nftables import NftablesBackend
 from proxy.backends.protocol import Backend, BackendError
 from proxy.rules import plan
 from proxy.rules.plan import Frontend, PortRules, RuleSet
 from proxy.services.model import ServiceKey
 
-PODS = {"a": "10.66.0.2", "b": "10.66.0.3", "c": "10.66.0.4"}
-WEB = ServiceKey("default", "web")
-ADDRESS = "10.96.0.10"
-TRIES = 24
+WEB, OTHER = ServiceKey("default", "web"), ServiceKey("default", "other")
+NODE_PORT = 30080
 
 
-class World(Protocol):
-    """Three pods on one node, and a backend that serves it."""
-
-    backend: Backend
-
-    def reach(self, pod: str, address: str, protocol: str, port: int) -> set[tuple[str, bool]]:
-        """How connections of a pod end: (pod that answered, "refused" or "silence"; masqueraded)."""
-        ...
-
-
-class FakeWorld:
-    """Packets followed through text."""
-
-    def __init__(self) -> None:
-        self.nft = FakeNft()
-        self.backend: Backend = NftablesBackend(self.nft)
-
-    def reach(self, pod: str, address: str, protocol: str, port: int) -> set[tuple[str, bool]]:
-        names = {ip: name for name, ip in PODS.items()}
-        ends = self.nft.connect(source=PODS[pod], to=address, protocol=protocol, port=port)
-        return {
-            (names.get(e.address, e.address) if e.verdict == "delivered" else e.verdict, e.masqueraded) for e in ends
-        }
-
-
-SERVER = """
-import socket, sys, threading
-def tcp(port):
-    listener = socket.create_server(("0.0.0.0", port))
-    while True:
-        connection, peer = listener.accept()
-        connection.sendall(f"{sys.argv[1]} {peer[0]}".encode())
-        connection.close()
-def udp(port):
-    listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    listener.bind(("0.0.0.0", port))
-    while True:
-        _, peer = listener.recvfrom(100)
-        listener.sendto(f"{sys.argv[1]} {peer[0]}".encode(), peer)
-for target in (tcp, udp):
-    for port in (8080, 9090):
-        threading.Thread(target=target, args=(port,)).start()
-print("ready", flush=True)
-"""
-CLIENT = """
-import socket, sys
-address, protocol, port, tries = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-for _ in range(tries):
-    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-    with socket.socket(socket.AF_INET, kind) as client:
-        client.settimeout(1.0)
-        try:
-            client.connect((address, port))
-            if protocol == "udp":
-                client.send(b"?")
-            print(client.recv(100).decode(), client.getsockname()[0])
-        except ConnectionRefusedError:
-            print("refused - -")
-            break
-        except TimeoutError:
-            print("silence - -")
-            break
-        except OSError:
-            print("unreachable - -")
-            break
-"""
-
-
-class KernelWorld:
-    """Pods in namespaces behind a bridge of a namespace that plays the node."""
-
-    def __init__(self, node: str, new_namespace: Callable[[str], str]) -> None:
-        self.backend: Backend = NftablesBackend()
-        self.namespaces: dict[str, str] = {}
-        self.servers: list[subprocess.Popen[str]] = []
-        _ip("link", "add", "br0", "type", "bridge")
-        _ip("address", "add", "10.66.0.1/24", "dev", "br0")
-        _ip("link", "set", "br0", "up")
-        # As on any node: without a default route a packet to a cluster address ends before it meets a rule.
-        _ip("link", "add", "up0", "type", "veth", "peer", "name", "up1")
-        for name in ("up0", "up1"):
-            _ip("link", "set", name, "up")
-        _ip("address", "add", "192.0.2.1/24", "dev", "up0")
-        _ip("route", "add", "default", "via", "192.0.2.2")
-        for name, value in (("ip_forward", "1"), ("conf/all/rp_filter", "0")):
-            Path(f"/proc/sys/net/ipv4/{name}").write_text(value)
-        Path("/proc/sys/net/bridge/bridge-nf-call-iptables").write_text("1")
-        for pod, address in PODS.items():
-            self._pod(pod, address, new_namespace(pod).rsplit("/", 1)[1], node)
-
-    def close(self) -> None:
-        for server in self.servers:
-            server.kill()
-            server.wait(timeout=10)
-
-    def reach(self, pod: str, address: str, protocol: str, port: int) -> set[tuple[str, bool]]:
-        argv = [sys.executable, "-c", CLIENT, address, protocol, str(port), str(TRIES)]
-        done = _in(self.namespaces[pod], *argv)
-        ends = set()
-        for line in done.stdout.splitlines():
-            who, seen, own = line.split()
-            ends.add((who, seen not in (own, "-")))
-        return ends
-
-    def _pod(self, pod: str, address: str, name: str, node: str) -> None:
-        self.namespaces[pod] = name
-        _ip("link", "add", f"v{pod}", "type", "veth", "peer", "name", "eth0", "netns", name)
-        _ip("link", "set", f"v{pod}", "master", "br0")
-        _ip("link", "set", f"v{pod}", "type", "bridge_slave", "hairpin", "on")
-        _ip("link", "set", f"v{pod}", "up")
-        for words in ("link set lo up", f"address add {address}/24 dev eth0", "link set eth0 up"):
-            _ip("-n", name, *words.split())
-        _ip("-n", name, "route", "add", "default", "via", "10.66.0.1")
-        argv = ["ip", "netns", "exec", name, sys.executable, "-c", SERVER, pod]
-        server = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-        self.servers.append(server)
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
-
-
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, timeout=10)
-
-
-def _in(namespace: str, *argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["ip", "netns", "exec", namespace, *argv], check=True, capture_output=True, text=True, timeout=60
-    )
-
-
-@pytest.fixture(params=["nftables-fake", "nftables-kernel"])
+@pytest.fixture(params=[f"nftables-{kind}-ipv{version}" for kind in ("fake", "kernel") for version in (4, 6)])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    if request.param == "nftables-fake":
-        yield FakeWorld()
+    _, kind, version = request.param.split("-")
+    net = NETS[int(version[-1])]
+    if kind == "fake":
+        yield FakeWorld(net)
         return
-    node = request.getfixturevalue("inside_host")
-    kernel = KernelWorld(node, request.getfixturevalue("new_namespace"))
+    request.getfixturevalue("inside_host")
+    kernel = KernelWorld(net, request.getfixturevalue("new_namespace"))
     try:
         yield kernel
     finally:
@@ -171,115 +38,131 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 class Cluster:
     """Applies Services one change at a time, as the syncer does."""
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
+    def __init__(self, world: World) -> None:
+        self.net = world.net
+        self.backend: Backend = world.backend
         self.applied = RuleSet()
 
     async def start(self) -> "Cluster":
         await self.backend.replace(self.applied)
         return self
 
-    async def serve(self, key: ServiceKey, *ports: tuple[str, int, int, str], drop: bool = False) -> None:
-        """Each port: protocol, port, target port, names of the pods behind it."""
-        before = self.applied.services.get(key, {})
+    async def serve(self, key: ServiceKey, *ports: tuple[str, int, int, str], address: str = "", **more: Any) -> None:
+        """Each port: protocol, port, target port, names of the pods behind it; `more` goes into its PortRules."""
         rules = {}
         for protocol, port, target, pods in ports:
-            frontend = Frontend(ADDRESS, protocol, port)
-            old = before.get(frontend)
-            wanted = {plan.Backend(PODS[pod], target) for pod in pods}
-            rules[frontend] = PortRules(
-                backends=plan.stable(old.backends if old else (), wanted),
-                drop=drop,
-                hairpins=frozenset(PODS[pod] for pod in pods),
-            )
+            frontend = Frontend(address or self.net.service, protocol, port)
+            rules[frontend] = self._rules(key, frontend, target, pods, **more)
         await self.backend.change(plan.difference(self.applied, {key: rules}))
         self.applied.replace(key, rules)
 
+    async def expose(self, address: str, port: int, pods: str, *, protocol: str = "tcp", **more: Any) -> None:
+        """The Service `web` on an external address; the NodePort when it is the node's."""
+        kind = plan.NODE_PORT if address == self.net.node else plan.BALANCER
+        await self.serve(WEB, (protocol, port, 8080, pods), address=address, kind=kind, **more)
+
+    def _rules(
+        self, key: ServiceKey, frontend: Frontend, target: int, pods: str, *, local: str = "", **more: Any
+    ) -> PortRules:
+        old = self.applied.services.get(key, {}).get(frontend)
+        addresses = self.net.pods | {"n": self.net.node}
+        wanted, here = ({plan.Backend(addresses[pod], target) for pod in names} for names in (pods, local))
+        return PortRules(
+            backends=plan.stable(old.backends if old else (), wanted),
+            local=plan.stable(old.local if old else (), here),
+            hairpins=frozenset(addresses[pod] for pod in pods),
+            title=f"{key.namespace}/{key.name}:{frontend.port}-{frontend.protocol}",
+            **more,
+        )
+
 
 async def test_pod_a_to_the_cluster_address_reaches_each_endpoint_with_its_own_address(world: World) -> None:
-    cluster = await Cluster(world.backend).start()
+    cluster = await Cluster(world).start()
     await cluster.serve(WEB, ("tcp", 80, 8080, "bc"))
-    assert world.reach("a", ADDRESS, "tcp", 80) == {("b", False), ("c", False)}
+    assert world.reach("a", world.net.service, "tcp", 80) == {("b", False), ("c", False)}
 
 
 async def test_a_pod_that_reaches_itself_through_its_service_is_masqueraded(world: World) -> None:
-    cluster = await Cluster(world.backend).start()
+    cluster = await Cluster(world).start()
     await cluster.serve(WEB, ("tcp", 80, 8080, "a"))
-    assert world.reach("a", ADDRESS, "tcp", 80) == {("a", True)}
-    assert world.reach("b", ADDRESS, "tcp", 80) == {("a", False)}
+    assert world.reach("a", world.net.service, "tcp", 80) == {("a", True)}
+    assert world.reach("b", world.net.service, "tcp", 80) == {("a", False)}
 
 
 async def test_udp_is_served_beside_tcp_on_the_same_port_number(world: World) -> None:
-    cluster = await Cluster(world.backend).start()
+    cluster = await Cluster(world).start()
     await cluster.serve(WEB, ("tcp", 53, 8080, "b"), ("udp", 53, 9090, "c"))
-    assert world.reach("a", ADDRESS, "tcp", 53) == {("b", False)}
-    assert world.reach("a", ADDRESS, "udp", 53) == {("c", False)}
+    assert world.reach("a", world.net.service, "tcp", 53) == {("b", False)}
+    assert world.reach("a", world.net.service, "udp", 53) == {("c", False)}
 
 
 async def test_every_port_of_a_service_leads_to_its_own_target(world: World) -> None:
-    cluster = await Cluster(world.backend).start()
+    cluster = await Cluster(world).start()
     await cluster.serve(WEB, ("tcp", 80, 8080, "b"), ("tcp", 81, 9090, "c"))
-    assert world.reach("a", ADDRESS, "tcp", 80) == {("b", False)}
-    assert world.reach("a", ADDRESS, "tcp", 81) == {("c", False)}
+    assert world.reach("a", world.net.service, "tcp", 80) == {("b", False)}
+    assert world.reach("a", world.net.service, "tcp", 81) == {("c", False)}
 
 
 async def test_a_service_without_endpoints_refuses(world: World) -> None:
-    cluster = await Cluster(world.backend).start()
+    cluster = await Cluster(world).start()
     await cluster.serve(WEB, ("tcp", 80, 8080, ""), ("udp", 80, 8080, ""))
-    assert world.reach("a", ADDRESS, "tcp", 80) == {("refused", False)}
-    assert world.reach("a", ADDRESS, "udp", 80) == {("refused", False)}
+    assert world.reach("a", world.net.service, "tcp", 80) == {("refused", False)}
+    assert world.reach("a", world.net.service, "udp", 80) == {("refused", False)}
 
 
 async def test_a_port_that_the_service_does_not_have_is_refused(world: World) -> None:
-    cluster = await Cluster(world.backend).start()
+    cluster = await Cluster(world).start()
     await cluster.serve(WEB, ("tcp", 80, 8080, "b"))
-    assert world.reach("a", ADDRESS, "tcp", 99) == {("refused", False)}
+    assert world.reach("a", world.net.service, "tcp", 99) == {("refused", False)}
 
 
 async def test_a_local_policy_without_local_endpoints_is_silent(world: World) -> None:
-    cluster = await Cluster(world.backend).start()
+    cluster = await Cluster(world).start()
     await cluster.serve(WEB, ("tcp", 80, 8080, ""), drop=True)
-    assert world.reach("a", ADDRESS, "tcp", 80) == {("silence", False)}
+    assert world.reach("a", world.net.service, "tcp", 80) == {("silence", False)}
 
 
 async def test_endpoints_come_and_go_one_by_one(world: World) -> None:
-    cluster = await Cluster(world.backend).start()
+    cluster = await Cluster(world).start()
     for pods in ("b", "bc", "abc", "ac", "c", "", "b"):
         await cluster.serve(WEB, ("tcp", 80, 8080, pods))
-        answers = {who for who, _ in world.reach("a", ADDRESS, "tcp", 80)}
+        answers = {who for who, _ in world.reach("a", world.net.service, "tcp", 80)}
         assert answers == (set(pods) or {"refused"})
 
 
 async def test_a_deleted_service_is_nobodys_address(world: World) -> None:
-    cluster = await Cluster(world.backend).start()
+    cluster = await Cluster(world).start()
     await cluster.serve(WEB, ("tcp", 80, 8080, "b"))
     await cluster.serve(WEB)
-    assert "b" not in {who for who, _ in world.reach("a", ADDRESS, "tcp", 80)}
+    assert "b" not in {who for who, _ in world.reach("a", world.net.service, "tcp", 80)}
 
 
 async def test_writing_everything_anew_changes_nothing_for_clients(world: World) -> None:
-    cluster = await Cluster(world.backend).start()
+    cluster = await Cluster(world).start()
     await cluster.serve(WEB, ("tcp", 80, 8080, "bc"))
     await world.backend.replace(cluster.applied)
-    assert world.reach("a", ADDRESS, "tcp", 80) == {("b", False), ("c", False)}
+    assert world.reach("a", world.net.service, "tcp", 80) == {("b", False), ("c", False)}
     await cluster.serve(WEB, ("tcp", 80, 8080, "c"))
-    assert world.reach("a", ADDRESS, "tcp", 80) == {("c", False)}
+    assert world.reach("a", world.net.service, "tcp", 80) == {("c", False)}
 
 
 async def test_a_change_that_does_not_fit_is_refused_whole(world: World) -> None:
-    cluster = await Cluster(world.backend).start()
+    cluster = await Cluster(world).start()
     wrong = RuleSet()
-    wrong.replace(WEB, {Frontend(ADDRESS, "tcp", 80): PortRules(backends=(plan.Backend(PODS["b"], 8080),))})
+    wrong.replace(
+        WEB, {Frontend(world.net.service, "tcp", 80): PortRules(backends=(plan.Backend(world.net.pods["b"], 8080),))}
+    )
     with pytest.raises(BackendError):
         await world.backend.change(plan.difference(wrong, {WEB: {}}))
     await cluster.serve(WEB, ("tcp", 80, 8080, "b"))
-    assert world.reach("a", ADDRESS, "tcp", 80) == {("b", False)}
+    assert world.reach("a", world.net.service, "tcp", 80) == {("b", False)}
 
 
 async def test_more_endpoints_than_prepared_for_ask_for_a_full_write(world: World) -> None:
-    cluster = await Cluster(world.backend).start()
-    many = tuple(plan.Backend(f"10.67.{n // 250}.{n % 250 + 1}", 80) for n in range(100))
-    rules = {WEB: {Frontend(ADDRESS, "tcp", 80): PortRules(backends=many)}}
+    cluster = await Cluster(world).start()
+    start = world.net.pods["a"].rpartition(".")[0] or "fd67:"
+    many = tuple(plan.Backend(f"{start}{':' if ':' in start else '.'}{n + 10}", 80) for n in range(100))
+    rules = {WEB: {Frontend(world.net.service, "tcp", 80): PortRules(backends=many)}}
     with pytest.raises(BackendError):
         await world.backend.change(plan.difference(cluster.applied, rules))
     cluster.applied.replace(WEB, rules[WEB])
@@ -287,7 +170,177 @@ async def test_more_endpoints_than_prepared_for_ask_for_a_full_write(world: Worl
 
 
 async def test_what_is_cleaned_up_is_not_present(world: World) -> None:
-    await Cluster(world.backend).start()
+    await Cluster(world).start()
     assert await world.backend.present()
     await world.backend.cleanup()
     assert not await world.backend.present()
+
+
+async def test_rules_that_somebody_else_removes_are_noticed_and_own_writes_are_not(world: World) -> None:
+    cluster = await Cluster(world).start()
+    async with asyncio.TaskGroup() as group:
+        noticed = group.create_task(world.backend.damaged())
+        await asyncio.sleep(0.05)
+        await cluster.serve(WEB, ("tcp", 80, 8080, "b"))
+        await world.backend.replace(cluster.applied)
+        await asyncio.sleep(0.05)
+        assert not noticed.done()
+        world.flush()
+        await asyncio.wait_for(noticed, 2)
+    assert not await world.backend.present()
+    await world.backend.replace(cluster.applied)
+    assert world.reach("a", world.net.service, "tcp", 80) == {("b", False)}
+
+
+async def test_a_node_port_leads_anybody_to_the_pods_and_answers_come_back_through_the_node(world: World) -> None:
+    cluster = await Cluster(world).start()
+    await cluster.expose(world.net.node, NODE_PORT, "bc")
+    for who in ("outside", "a", "node"):
+        assert world.reach(who, world.net.node, "tcp", NODE_PORT) == {("b", True), ("c", True)}, who
+
+
+async def test_a_node_port_of_udp_is_served(world: World) -> None:
+    cluster = await Cluster(world).start()
+    await cluster.expose(world.net.node, NODE_PORT, "b", protocol="udp")
+    assert world.reach("outside", world.net.node, "udp", NODE_PORT) == {("b", True)}
+
+
+async def test_an_external_address_without_endpoints_refuses_at_its_port_only(world: World) -> None:
+    cluster = await Cluster(world).start()
+    await cluster.expose(world.net.node, 8080, "")
+    assert world.reach("outside", world.net.node, "tcp", 8080) == {("refused", False)}
+    assert world.reach("a", world.net.node, "tcp", 8080) == {("refused", False)}
+    await cluster.expose(world.net.node, NODE_PORT, "")
+    assert world.reach("outside", world.net.node, "tcp", 8080) == {("node", False)}
+
+
+async def test_a_load_balancers_address_is_served_here_for_everybody(world: World) -> None:
+    cluster = await Cluster(world).start()
+    await cluster.expose(world.net.balancer, 80, "b")
+    for who in ("outside", "a", "node"):
+        assert world.reach(who, world.net.balancer, "tcp", 80) == {("b", True)}, who
+
+
+async def test_under_a_local_policy_strangers_reach_pods_of_this_node_and_are_seen_as_they_are(world: World) -> None:
+    cluster = await Cluster(world).start()
+    await cluster.expose(world.net.node, NODE_PORT, "bc", local_only=True, local="b")
+    assert world.reach("outside", world.net.node, "tcp", NODE_PORT) == {("b", False)}
+
+
+async def test_under_a_local_policy_pods_and_the_node_itself_reach_every_endpoint(world: World) -> None:
+    cluster = await Cluster(world).start()
+    await cluster.expose(world.net.balancer, 80, "bc", local_only=True, local="b")
+    assert {who for who, _ in world.reach("a", world.net.balancer, "tcp", 80)} == {"b", "c"}
+    assert {who for who, _ in world.reach("node", world.net.balancer, "tcp", 80)} == {"b", "c"}
+
+
+async def test_under_a_local_policy_without_anybody_here_strangers_hear_nothing(world: World) -> None:
+    cluster = await Cluster(world).start()
+    await cluster.expose(world.net.node, NODE_PORT, "c", local_only=True)
+    assert world.reach("outside", world.net.node, "tcp", NODE_PORT) == {("silence", False)}
+    assert {who for who, _ in world.reach("a", world.net.node, "tcp", NODE_PORT)} == {"c"}
+    await cluster.expose(world.net.node, NODE_PORT, "bc", local_only=True, local="b")
+    assert world.reach("outside", world.net.node, "tcp", NODE_PORT) == {("b", False)}
+
+
+async def test_a_local_policy_without_any_endpoint_refuses(world: World) -> None:
+    cluster = await Cluster(world).start()
+    await cluster.expose(world.net.node, NODE_PORT, "", local_only=True)
+    assert world.reach("outside", world.net.node, "tcp", NODE_PORT) == {("refused", False)}
+
+
+async def test_only_sources_in_the_ranges_may_use_a_load_balancers_address(world: World) -> None:
+    cluster = await Cluster(world).start()
+    await cluster.expose(world.net.balancer, 80, "b", sources=(world.net.far,))
+    assert world.reach("outside", world.net.balancer, "tcp", 80) == {("silence", False)}
+    await cluster.expose(world.net.balancer, 80, "b", sources=(world.net.far, world.net.near))
+    assert world.reach("outside", world.net.balancer, "tcp", 80) == {("b", True)}
+    assert world.reach("a", world.net.balancer, "tcp", 80) == {("silence", False)}
+    await cluster.expose(world.net.balancer, 80, "b")
+    assert world.reach("a", world.net.balancer, "tcp", 80) == {("b", True)}
+
+
+async def test_a_client_with_affinity_stays_with_its_endpoint(world: World) -> None:
+    cluster = await Cluster(world).start()
+    await cluster.serve(WEB, ("tcp", 80, 8080, "abc"), affinity=10800)
+    first = world.reach("a", world.net.service, "tcp", 80)
+    assert len(first) == 1
+    assert world.reach("a", world.net.service, "tcp", 80) == first
+
+
+async def test_affinity_can_be_switched_on_and_off_under_a_live_service(world: World) -> None:
+    cluster = await Cluster(world).start()
+    for affinity, ends in ((0, 3), (10800, 1), (0, 3), (10800, 1)):
+        await cluster.serve(WEB, ("tcp", 80, 8080, "abc"), affinity=affinity)
+        assert len({who for who, _ in world.reach("b", world.net.service, "tcp", 80)}) == ends
+
+
+async def test_a_client_whose_endpoint_is_gone_gets_another_and_stays_there(world: World) -> None:
+    cluster = await Cluster(world).start()
+    await cluster.serve(WEB, ("tcp", 80, 8080, "bc"), affinity=10800)
+    ((first, _),) = world.reach("a", world.net.service, "tcp", 80)
+    other = "c" if first == "b" else "b"
+    await cluster.serve(WEB, ("tcp", 80, 8080, other), affinity=10800)
+    assert world.reach("a", world.net.service, "tcp", 80) == {(other, False)}
+    await cluster.serve(WEB, ("tcp", 80, 8080, "bc"), affinity=10800)
+    assert world.reach("a", world.net.service, "tcp", 80) == {(other, False)}
+
+
+async def test_affinity_outlives_a_full_write(world: World) -> None:
+    cluster = await Cluster(world).start()
+    await cluster.serve(WEB, ("tcp", 80, 8080, "abc"), affinity=10800)
+    first = world.reach("b", world.net.service, "tcp", 80)
+    for _ in range(3):
+        await world.backend.replace(cluster.applied)
+        assert world.reach("b", world.net.service, "tcp", 80) == first
+
+
+async def test_affinity_ends_after_its_timeout(world: World) -> None:
+    cluster = await Cluster(world).start()
+    rules = {WEB: {Frontend(world.net.service, "tcp", 80): PortRules(affinity=1)}}
+    with pytest.raises(BackendError):  # a timeout that is new asks for a full write
+        await world.backend.change(plan.difference(cluster.applied, rules))
+    cluster.applied.replace(WEB, rules[WEB])
+    await world.backend.replace(cluster.applied)
+    await cluster.serve(WEB, ("tcp", 80, 8080, "b"), affinity=1)
+    assert world.reach("a", world.net.service, "tcp", 80) == {("b", False)}
+    await cluster.serve(WEB, ("tcp", 80, 8080, "bc"), affinity=1)
+    assert world.reach("a", world.net.service, "tcp", 80) == {("b", False)}
+    for _ in range(16):  # each time the client is dealt anew
+        await world.wait(1.2)
+        ((who, _),) = world.reach("a", world.net.service, "tcp", 80)
+        if who == "c":
+            return
+    pytest.fail("the client is never dealt anew")
+
+
+async def test_affinity_holds_for_strangers_at_a_node_port_of_both_policies(world: World) -> None:
+    cluster = await Cluster(world).start()
+    await cluster.expose(world.net.node, NODE_PORT, "abc", affinity=10800)
+    assert len(world.reach("outside", world.net.node, "tcp", NODE_PORT)) == 1
+    await cluster.expose(world.net.node, NODE_PORT, "abc", affinity=10800, local_only=True, local="bc")
+    ((who, masqueraded),) = world.reach("outside", world.net.node, "tcp", NODE_PORT)
+    assert who in "bc"
+    assert not masqueraded
+
+
+async def test_a_pod_of_the_hosts_network_is_reached_by_its_nodes_address(world: World) -> None:
+    cluster = await Cluster(world).start()
+    await cluster.serve(WEB, ("tcp", 80, 8080, "n"))
+    assert world.reach("a", world.net.service, "tcp", 80) == {("node", False)}
+    assert {who for who, _ in world.reach("node", world.net.service, "tcp", 80)} == {"node"}
+
+
+async def test_a_stranger_at_a_cluster_address_is_masqueraded_and_a_pod_is_not(world: World) -> None:
+    cluster = await Cluster(world).start()
+    await cluster.serve(WEB, ("tcp", 80, 8080, "b"))
+    assert world.reach("outside", world.net.service, "tcp", 80) == {("b", True)}
+    assert world.reach("a", world.net.service, "tcp", 80) == {("b", False)}
+
+
+async def test_two_services_share_an_address_by_ports_and_end_one_by_one(world: World) -> None:
+    cluster = await Cluster(world).start()
+    await cluster.serve(WEB, ("tcp", 80, 8080, "b"), address=world.net.balancer, kind=plan.BALANCER)
+    await cluster.serve(OTHER, ("tcp", 81, 8080, "c"), address=world.net.balancer, kind=plan.BALANCER)
+    await cluster.serve(WEB)
+    assert world.reach("a", world.net.balancer, "tcp", 81) == {("c", True)}

@@ -3,47 +3,26 @@
 It knows the subset of the language that the proxy's table uses; anything else is an error, never ignored.
 """
 
+import asyncio
+import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
 
-from proxy.backends.elements import Edit
+from fakes import nft_packets
+from fakes.nft_packets import Chain, Key, Note, Outcome, Packet, Table
+from proxy.backends import elements
+from proxy.backends.elements import Edit, Element
 from proxy.backends.protocol import BackendError
-
-Key = tuple[str, ...]
-
-
-@dataclass
-class Chain:
-    """A chain: its hook (None for a regular one) and its rules as lists of words."""
-
-    hook: str | None = None
-    kind: str = ""
-    rules: list[list[str]] = field(default_factory=list)
-
-
-@dataclass
-class Table:
-    """A table: chains, and sets whose elements map to data ("" in a plain set)."""
-
-    chains: dict[str, Chain] = field(default_factory=dict)
-    sets: dict[str, dict[Key, str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Where a new connection ends: an address and port, masqueraded or not; or `refused`, or `silence`."""
-
-    verdict: str
-    address: str = ""
-    port: int = 0
-    masqueraded: bool = False
 
 
 class FakeNft:
-    """`proxy.backends.nftables.Nft` in memory."""
+    """`proxy.backends.nftables.Nft` in memory. `local` are the node's own addresses, `now` is in milliseconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, local: frozenset[str] = frozenset()) -> None:
+        self.local = local
+        self.now = 0
+        self._random = random.Random(1)
+        self._flushed = asyncio.Event()
         self.tables: dict[tuple[str, str], Table] = {}
         self.scripts: list[str] = []
         self.edits: list[Edit] = []
@@ -60,7 +39,7 @@ class FakeNft:
 
     async def commit(self, edits: Sequence[Edit], *, table: str) -> None:
         drafts = {
-            name: Table(chains=t.chains, sets={k: dict(v) for k, v in t.sets.items()})
+            name: Table(chains=t.chains, sets={k: dict(v) for k, v in t.sets.items()}, notes=dict(t.notes))
             for name, t in self.tables.items()
         }
         for edit in edits:
@@ -69,53 +48,94 @@ class FakeNft:
             if found is None or element.set not in found.sets:
                 raise BackendError(f"no set {element.set} in {table}")
             key = tuple(str(part) for part in element.key)
-            data = f"goto {element.chain}" if element.chain else " . ".join(str(part) for part in element.data)
+            data = (
+                f"{element.verdict} {element.chain}"
+                if element.chain
+                else " . ".join(str(part) for part in element.data)
+            )
             present = found.sets[element.set].get(key)
             if edit.delete:
                 if present is None:
                     raise BackendError(f"element {key} is not in {element.set}")
                 del found.sets[element.set][key]
+                found.notes.pop(key, None)
             elif present not in (None, data):
                 raise BackendError(f"element {key} is in {element.set} with other data")
             else:
                 found.sets[element.set][key] = data
+                if element.timeout:
+                    found.notes[key] = Note(timeout=element.timeout, ends=self.now + element.expires)
         for found in drafts.values():
             _check(found)
         self.tables = drafts
         self.edits.extend(edits)
 
-    async def exists(self, family: str, table: str) -> bool:
-        return (family, table) in self.tables
+    async def remember(self, seconds: Collection[int], *, table: str) -> None:
+        for family in ("ip", "ip6"):
+            for timeout in seconds:
+                asked = f"{family} saddr . ct original {family} daddr . meta l4proto . ct original proto-dst"
+                rule = f"update @affinity {{ {asked} timeout {timeout}s : {family} daddr . th dport }}"
+                self.tables[family, table].chains[elements.remember_chain(timeout)].rules.append(rule.split())
+
+    async def dump(self, version: int, *, table: str, name: str) -> list[Element]:
+        found = self.tables.get(("ip" if version == 4 else "ip6", table))
+        if found is None:
+            return []
+        self._expire(found)
+        return [
+            Element(
+                table_version=version,
+                set=name,
+                key=tuple(map(_number, key)),
+                data=tuple(map(_number, data.split(" . "))),
+                timeout=found.notes[key].timeout,
+                expires=found.notes[key].ends - self.now,
+            )
+            for key, data in found.sets[name].items()
+        ]
+
+    async def exists(self, version: int, *, table: str, chain: str) -> bool:
+        found = self.tables.get(("ip" if version == 4 else "ip6", table))
+        return found is not None and chain in found.chains
+
+    async def damaged(self, table: str) -> str:
+        await self._flushed.wait()
+        self._flushed.clear()
+        return "table removed"
+
+    def flush(self) -> None:
+        """What `nft flush ruleset` does."""
+        self.tables.clear()
+        self._flushed.set()
 
     def connect(self, *, source: str, to: str, protocol: str, port: int, from_node: bool = False) -> set[Outcome]:
-        """Every way a new connection from a pod (or from the node itself) may end."""
+        """Every way new connections of one client may end, be it a pod, a stranger or the node itself.
+
+        Where a rule notes the client, the first connection decides for all that follow.
+        """
         family = "ip6" if ":" in to else "ip"
         tables = [table for (name, _), table in self.tables.items() if name == family]
-        results = set()
-        for packet in _hook(tables, "nat", "output" if from_node else "prerouting", Packet(source, to, protocol, port)):
-            if packet.verdict:
-                results.add(Outcome(packet.verdict))
-                continue
-            for passed in _hook(tables, "filter", "output" if from_node else "forward", packet):
-                if passed.verdict:
-                    results.add(Outcome(passed.verdict))
-                    continue
-                for left in _hook(tables, "nat", "postrouting", passed):
-                    results.add(Outcome("delivered", left.to, left.port, left.masqueraded))
-        return results
+        for table in tables:
+            self._expire(table)
+        start = Packet(source, to, protocol, port, from_node=from_node, asked=(to, port))
+        ends = sorted(nft_packets.through(tables, start, local=self.local), key=repr)
+        noted = self._random.choice(ends)
+        if noted.note is not None:
+            for table in tables:
+                key, data, timeout = noted.note
+                table.sets.setdefault(elements.AFFINITY, {})[key] = data
+                table.notes[key] = Note(timeout=timeout * 1000, ends=self.now + timeout * 1000)
+            ends = [noted]
+        return {end.outcome() for end in ends}
+
+    def _expire(self, table: Table) -> None:
+        for key in [key for key, note in table.notes.items() if note.ends <= self.now]:
+            del table.notes[key]
+            table.sets[elements.AFFINITY].pop(key, None)
 
 
-@dataclass(frozen=True)
-class Packet:
-    """The first packet of a connection on its way."""
-
-    source: str
-    to: str
-    protocol: str
-    port: int
-    translated: bool = False
-    masqueraded: bool = False
-    verdict: str = ""
+def _number(text: str) -> str | int:
+    return int(text) if text.isdigit() else text
 
 
 def _tokens(text: str) -> list[str]:
@@ -179,7 +199,7 @@ def _split(words: list[str]) -> Iterator[tuple[Key, str]]:
     """`a . b : c . d  e . f : goto g` without the commas: a new element begins where no `.` or `:` joins."""
     joined: list[str] = []
     for place, word in enumerate(words):
-        joins = word in (".", ":") or (place and words[place - 1] in (".", ":", "goto"))
+        joins = word in (".", ":") or (place and words[place - 1] in (".", ":", "goto", "jump"))
         if joined and not joins:
             yield _element(joined)
             joined = []
@@ -233,105 +253,7 @@ def _check(table: Table) -> None:
                     raise BackendError(f"no such set {word}")
                 if word in ("jump", "goto") and rule[place + 1] not in table.chains:
                     raise BackendError(f"no such chain {rule[place + 1]}")
-    for elements in table.sets.values():
-        for data in elements.values():
-            if data.startswith("goto ") and data.split()[1] not in table.chains:
+    for held in table.sets.values():
+        for data in held.values():
+            if data.startswith(("goto ", "jump ")) and data.split()[1] not in table.chains:
                 raise BackendError(f"no such chain {data}")
-
-
-def _hook(tables: Sequence[Table], kind: str, hook: str, packet: Packet) -> set[Packet]:
-    packets = {packet}
-    for table in tables:
-        for chain in table.chains.values():
-            if (chain.kind, chain.hook) == (kind, hook):
-                packets = {after for before in packets for after in _walk(table, chain, before)}
-    return packets
-
-
-def _walk(table: Table, chain: Chain, packet: Packet) -> set[Packet]:
-    for rule in chain.rules:
-        ended = _run(table, rule, packet)
-        if ended is not None:
-            return ended
-    return {packet}
-
-
-def _run(table: Table, rule: list[str], packet: Packet) -> set[Packet] | None:
-    """The packets after a rule that ended the walk; None when the next rule follows."""
-    words = list(rule)
-    values: list[str] = []
-    while words:
-        word = words.pop(0)
-        if word == "ct":
-            matched, words = _ct(words, packet, table)
-            if not matched:
-                return None
-        elif word == "meta" and words[:2] == ["l4proto", "{"]:
-            end = words.index("}")
-            if packet.protocol not in words[2:end]:
-                return None
-            words = words[end + 1 :]
-        elif word in ("ip", "ip6", "meta", "th"):
-            values.append(_value(words.pop(0), packet))
-            if words[:1] == ["!="]:
-                raise BackendError("the fake does not compare address ranges")
-        elif word.startswith("@"):
-            if tuple(values) not in table.sets[word[1:]]:
-                return None
-            values = []
-        elif word == "vmap":
-            verdict = table.sets[words.pop(0)[1:]].get(tuple(values))
-            return None if verdict is None else _walk(table, table.chains[verdict.split()[1]], packet)
-        elif word in ("jump", "goto"):
-            after = _walk(table, table.chains[words.pop(0)], packet)
-            return None if word == "jump" and after == {packet} else after
-        elif word == "dnat":
-            return _dnat(table, words, packet)
-        elif word in ("drop", "reject", "masquerade"):
-            return {_final(word, packet)}
-        elif word != ".":
-            raise BackendError(f"syntax error, unexpected {word}")
-    return None
-
-
-def _ct(words: list[str], packet: Packet, table: Table) -> tuple[bool, list[str]]:
-    what, value = words[0], words[1]
-    if (what, value) == ("state", "new"):
-        return True, words[2:]
-    if (what, value) == ("state", "invalid"):
-        return False, words[2:]
-    if (what, value) == ("status", "dnat"):
-        return packet.translated, words[2:]
-    raise BackendError(f"syntax error, unexpected ct {what} {value}")
-
-
-def _value(name: str, packet: Packet) -> str:
-    known: Mapping[str, str] = {
-        "daddr": packet.to,
-        "saddr": packet.source,
-        "l4proto": packet.protocol,
-        "dport": str(packet.port),
-    }
-    return known[name]
-
-
-def _dnat(table: Table, words: list[str], packet: Packet) -> set[Packet]:
-    """`dnat ip to K . K . numgen random mod N map @set`: one packet for each N."""
-    place = words.index("mod")
-    count, target = int(words[place + 1]), words[words.index("map") + 1][1:]
-    ends = set()
-    for number in range(count):
-        data = table.sets[target].get((packet.to, packet.protocol, str(packet.port), str(number)))
-        if data is None:
-            ends.add(packet)  # as the kernel: no element, no translation
-            continue
-        address, port = data.split(" . ")
-        ends.add(Packet(packet.source, address, packet.protocol, int(port), translated=True))
-    return ends
-
-
-def _final(word: str, packet: Packet) -> Packet:
-    if word == "masquerade":
-        return Packet(packet.source, packet.to, packet.protocol, packet.port, packet.translated, masqueraded=True)
-    verdict = "silence" if word == "drop" else "refused"
-    return Packet(packet.source, packet.to, packet.protocol, packet.port, packet.translated, verdict=verdict)

@@ -18,7 +18,8 @@ from proxy.backends.nftables import NftablesBackend
 from proxy.backends.protocol import BackendError
 from proxy.metrics import Metrics
 from proxy.rules.plan import Changes
-from proxy.syncer import PRESENCE_CHECK_SECONDS, Syncer
+from proxy.services.model import ThisNode
+from proxy.syncer import Syncer
 
 pytestmark = pytest.mark.looptime
 
@@ -55,7 +56,7 @@ class World:
             self.backend,
             services=self.informers.get(scheme.SERVICES, Service),
             slices=self.informers.get(scheme.ENDPOINT_SLICES, EndpointSlice),
-            node="node-1",
+            node=ThisNode(name="node-1"),
             clock=clock,
             metrics=Metrics(CollectorRegistry()),
             forget_flows=self._forget,
@@ -152,8 +153,8 @@ async def test_rules_that_somebody_flushed_come_back() -> None:
     world.service("web", "10.96.0.1")
     world.endpoints("web", "10.0.0.1")
     async with world.running():
-        world.nft.tables.clear()
-        await asyncio.sleep(PRESENCE_CHECK_SECONDS + 5)
+        world.nft.flush()
+        await asyncio.sleep(0.01)
         assert world.reach("10.96.0.1") == {"10.0.0.1"}
 
 
