@@ -200,7 +200,10 @@ def test_down_leaves_nothing_whatever_happened_before(directory: Path, harm: obj
 
 
 def test_up_clears_what_a_killed_lab_left_and_starts_anew(directory: Path) -> None:
-    kill_everything(start(directory))
+    first = start(directory)
+    kill_everything(first)
+    while cluster.is_up(first.record):
+        time.sleep(0.01)
     assert cluster.is_up(start(directory).record)
 
 
