@@ -74,7 +74,10 @@ class Executor:
         """Makes cgroup, folders and sandbox; returns its id. StartError if the runtime or the kernel refuses."""
         try:
             await asyncio.to_thread(self._prepare, pod)
-            return await self._kit.runtime.sandboxes.run(self.sandbox_config(pod, attempt))
+            sandbox_id = await self._kit.runtime.sandboxes.run(self.sandbox_config(pod, attempt))
+            if self._kit.layout.driver == "systemd":  # the slice is there only now
+                await asyncio.to_thread(self._kit.cgroups.update, self.cgroup(pod))
+            return sandbox_id
         except errors.RuntimeUnavailable:
             raise
         except errors.RuntimeFault as e:
