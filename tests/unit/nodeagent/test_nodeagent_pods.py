@@ -145,7 +145,7 @@ def exiting(code: int, name: str = "main", **fields: Any) -> dict[str, Any]:
     return container(name, command=["sh", "-c", f"exit {code}"], **fields)
 
 
-async def eventually(true: Callable[[], Any], *, seconds: float = 8.0) -> None:
+async def eventually(true: Callable[[], Any], *, seconds: float = 20.0) -> None:
     """Waits until `true()` holds; what cannot be looked up yet does not hold."""
     async with asyncio.timeout(seconds):
         while True:
@@ -441,6 +441,6 @@ async def test_a_runtime_that_tells_events_is_heard_at_once_and_seldom_listed(
         await asyncio.sleep(0.2)  # the listing that was due before the first event
         before = runtime.calls.count("ListContainers")
         runtime.exit(runtime.running("main").id, 1)
-        await eventually(lambda: runtime.running("main").annotations[labels.RESTART_COUNT] == "1", seconds=0.5)
+        await eventually(lambda: runtime.running("main").annotations[labels.RESTART_COUNT] == "1", seconds=5)
         await asyncio.sleep(0.5)
         assert runtime.calls.count("ListContainers") - before <= 4
