@@ -89,6 +89,7 @@ class Belongings:
     processes: frozenset[tuple[int, int]]
     namespaces: frozenset[str]
     places: frozenset[str]
+    taken: float
 
     def left(self) -> list[str]:
         """What of it is still there once the kernel has had time to end it; more of its processes and mounts too."""
@@ -99,7 +100,8 @@ class Belongings:
 
     def _left(self) -> list[str]:
         found = [f"process {pid}" for pid, start in self.processes if processes.start_time(pid) == start]
-        found += sorted(self.namespaces & _namespaces())
+        # A namespace's number is given again: only who was there when it was noted can be holding it.
+        found += sorted(self.namespaces & _namespaces(until=self.taken))
         mounts = Path("/proc/self/mountinfo").read_text()
         found += [f"mount {place}" for place in sorted(self.places) if f" {place}" in mounts]
         return found + [place for place in sorted(self.places) if os.path.exists(place)]
@@ -117,6 +119,7 @@ def belongings(directory: Path) -> Belongings:
         processes=frozenset(starts),
         namespaces=frozenset(found - host),
         places=frozenset({str(directory), *map(str, hierarchies)}),
+        taken=time.clock_gettime(time.CLOCK_BOOTTIME),
     )
 
 
@@ -138,10 +141,14 @@ def _namespaces_of(process: Path) -> set[str]:
     return found
 
 
-def _namespaces() -> frozenset[str]:
-    return frozenset(
-        link for process in Path("/proc").iterdir() if process.name.isdigit() for link in _namespaces_of(process)
-    )
+def _namespaces(*, until: float = float("inf")) -> frozenset[str]:
+    """The namespaces of all processes that were there at `until`, in seconds since boot."""
+    ticks = until * os.sysconf("SC_CLK_TCK")
+    found: set[str] = set()
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and (processes.start_time(int(process.name)) or 0) <= ticks:
+            found |= _namespaces_of(process)
+    return frozenset(found)
 
 
 def _cgroups(root: Path = Path("/sys/fs/cgroup")) -> frozenset[str]:

@@ -14,7 +14,8 @@ from nodeagent.lab import cluster, machine
 
 NODES = ("node-1", "node-2", "node-3")
 TAKEN_OUT_SECONDS = 12.0
-ASK = "for i in $(seq 12); do timeout 3 nslookup kubernetes.default.svc.cluster.local >/dev/null && echo y || echo n; done"
+NAME = "kubernetes.default.svc.cluster.local"
+ASK = f"for i in $(seq 12); do timeout 3 nslookup {NAME} >/dev/null && echo y || echo n; done"
 
 
 @pytest.fixture
@@ -75,6 +76,20 @@ def test_a_silent_dns_server_is_asked_no_more_and_asked_again_when_it_is_back(
     assert pid is not None
     os.kill(pid, signal.SIGCONT)
     wait_for(kubectl, set(NODES))
+
+
+def test_a_pod_is_answered_on_its_node_and_no_connection_is_tracked(
+    kubectl: Kubectl, three_nodes: cluster.Running
+) -> None:
+    made = pod("asks", "sleep 3600")
+    made["spec"]["nodeSelector"] = {"kubernetes.io/hostname": "node-1"}
+    create(kubectl, made)
+    tables = machine.run(three_nodes.first("node-1"), ["nft", "list", "table", "ip", "nodeagent-dns"]).decode()
+    assert "10.96.0.10" in tables
+    assert set(sh(kubectl, "asks", ASK).split()) == {"y"}
+    own = kubectl.ok("get", "pod", "asks", "-o", "jsonpath={.status.podIP}")
+    listed = machine.run(three_nodes.first("node-1"), ["conntrack", "-L", "-s", own, "-p", "udp", "--dport", "53"])
+    assert listed == b""
 
 
 def test_names_resolve_after_a_machine_died(kubectl: Kubectl, three_nodes: cluster.Running) -> None:
