@@ -3,7 +3,7 @@
 import pytest
 
 from kube import protobuf, scheme
-from kube.protobuf import messages
+from kube.protobuf import build, messages
 
 
 def varint(number: int) -> bytes:
@@ -104,3 +104,67 @@ def test_every_field_has_a_code_or_a_message_that_is_known() -> None:
     table = messages.table()
     kinds = {field.kind for known in table.values() for field in known.values()}
     assert {kind for kind in kinds if kind not in table} == set("sitbQITUFRL")
+
+
+PROTO = """
+syntax = "proto2";
+package k8s.io.api.demo.v1;
+// A thing. optional string commented = 9;
+message Thing {
+  // said
+  optional .k8s.io.apimachinery.pkg.apis.meta.v1.Time at = 4;
+  optional Inner inner = 1;
+  optional Inner pointed = 2;
+  repeated int64 numbers = 3 [packed = true];
+  map<string, bytes> data = 5;
+  optional Common common = 6;
+  map<string, ExtraValue> extra = 7;
+  optional string always = 8;
+}
+message Inner {
+  optional .k8s.io.apimachinery.pkg.api.resource.Quantity much = 1;
+}
+message Common {
+  optional bool flag = 1;
+}
+message ExtraValue {
+  repeated string items = 1;
+}
+message Unused {
+  optional string name = 1;
+}
+"""
+SOURCE = """
+type Thing struct {
+	// Text `json:"nonsense"`
+	Inner `json:"inner,omitempty" protobuf:"bytes,1,opt,name=inner"`
+	Pointed *Inner `json:"pointsTo,omitempty" protobuf:"bytes,2,opt,name=pointed"`
+	Numbers []int64 `json:"numbers" protobuf:"varint,3,rep,name=numbers"`
+	At metav1.Time `json:"at,omitempty,omitzero" protobuf:"bytes,4,opt,name=at"`
+	Data map[string][]byte `json:"data,omitempty" protobuf:"bytes,5,rep,name=data"`
+	Common `json:",inline" protobuf:"bytes,6,opt,name=common"`
+	Extra map[string]ExtraValue `json:"extra,omitempty" protobuf:"bytes,7,rep,name=extra"`
+	Always string `json:"always" protobuf:"bytes,8,opt,name=always"`
+}
+type Inner struct {
+	Much resource.Quantity `json:"much,omitempty" protobuf:"bytes,1,opt,name=much"`
+}
+type Common struct {
+	Flag bool `json:"flag,omitempty" protobuf:"varint,1,opt,name=flag"`
+}
+"""
+
+
+def test_the_table_is_built_from_numbers_types_and_what_json_leaves_out() -> None:
+    assert build.build([(PROTO, SOURCE)], kinds=["k8s.io.api.demo.v1.Thing"]).splitlines() == [
+        "demo.v1.Common 1:flag:t",
+        "demo.v1.Inner 1:much:!Q",
+        "demo.v1.Thing 1:inner:!demo.v1.Inner 2:pointsTo:*demo.v1.Inner 3:numbers:[i 4:at:T 5:data:{b"
+        " 6::demo.v1.Common 7:extra:{L 8:always:!s",
+    ]
+
+
+def test_the_committed_table_is_sorted_and_holds_every_kind() -> None:
+    names = list(messages.table())
+    assert names == sorted(names)
+    assert {".".join(name.split(".")[-3:]) for name in build.roots()} <= set(names)
