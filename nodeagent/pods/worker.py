@@ -200,7 +200,7 @@ class PodWorker:
             ),
         )
         self._note_back_off(todo)
-        await self._report(soon=not todo.start)
+        await self._report(soon=self.status is None or not todo.start)  # the first is what users watch for
         if todo.end is not None:
             self.end = todo.end
             return AGAIN
@@ -372,7 +372,9 @@ class PodWorker:
         fresh = [c for c in self.seen.containers if c.state == "exited" and c.id not in self._messages]
         if fresh:
             logs = self._kit.files.logs_of(self.pod)
-            found = await asyncio.to_thread(self._kit.files.messages, self.uid, fresh, logs=logs)
+            count = len(list(spec.every(self.pod)))
+            read = self._kit.files.messages
+            found = await asyncio.to_thread(read, self.uid, fresh, logs=logs, containers=count)
             kept = {c.id for c in self.seen.containers}
             self._messages = {id_: text for id_, text in self._messages.items() if id_ in kept}
             self._messages |= {c.id: found.get(c.id, "") for c in fresh}

@@ -186,6 +186,14 @@ async def test_a_pod_becomes_ready_and_leaves_nothing_when_it_is_deleted(node: N
     assert {"Pulled", "Created", "Started", "Killing"} <= set(node.reasons())
 
 
+async def test_a_start_is_shown_when_it_begins_and_when_it_is_done_and_not_in_between(node: Node) -> None:
+    node.put()
+    await eventually(node.ready)
+    writes = [r.body["status"] for r in node.server.requests if r.path.endswith("/pods/web/status")]
+    assert [w.get("phase") for w in writes] == ["Pending", "Running"]
+    assert writes[0]["containerStatuses"][0]["state"]["waiting"]["reason"] == "ContainerCreating"
+
+
 async def test_the_object_is_deleted_last_and_only_that_very_one(node: Node) -> None:
     node.put()
     await eventually(node.ready)
