@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 import kube.scheme
 from controlplane.apiserver import frame, kubelets
-from controlplane.apiserver.admission import lifecycle, nodes, pods, services
+from controlplane.apiserver.admission import lifecycle, nodes, pods, runtimeclass, services
 from controlplane.apiserver.admission.chain import Chain
 from controlplane.apiserver.authn import Authenticator
 from controlplane.apiserver.authz import Authorizer
@@ -107,6 +107,7 @@ def _admission(settings: Settings, storage: Storage) -> Chain:
             nodes.TaintNodesByCondition(),
             pods.ServiceAccount(storage),
             pods.Priority(storage),
+            runtimeclass.RuntimeClass(storage),
             pods.DefaultTolerationSeconds(),
             nodes.NodeRestriction(),
             services.ServiceAddresses(allocation),

@@ -27,7 +27,9 @@ def reject(pod: types.Pod, *, others: Iterable[types.Pod], node: Node) -> plan.E
         return rejected("NodeAffinity", "Predicate NodeAffinity failed")
     forbidden = sandbox.forbidden_sysctls(pod, allowed=node.unsafe_sysctls)
     if forbidden:
-        return plan.End(reason="SysctlForbidden", message=f'forbidden sysctl: "{forbidden[0]}" not allowlisted')
+        return plan.End(reason="SysctlForbidden", message=forbidden[0])
+    if unsupported := impossible(pod):
+        return rejected("UnexpectedAdmissionError", unsupported)
     present = [other for other in others if other.metadata.uid != pod.metadata.uid]
     if any(clash(mine, theirs) for other in present for theirs in host_ports(other) for mine in host_ports(pod)):
         return rejected("NodePorts", "Predicate NodePorts failed")
@@ -35,6 +37,15 @@ def reject(pod: types.Pod, *, others: Iterable[types.Pod], node: Node) -> plan.E
     if len(present) + 1 > most:
         return out_of("pods", asked=1, used=len(present), capacity=most)
     return no_room(pod, qos.total(present), node)
+
+
+def impossible(pod: types.Pod) -> str:
+    """What this agent cannot do at all, "" for nothing: better said than half done."""
+    if pod.spec.host_users is False:
+        return "spec.hostUsers: user namespaces are not supported by this node"
+    if any(rule.action == "RestartAllContainers" for c in pod.spec.containers for rule in c.restart_policy_rules):
+        return "restartPolicyRules: the action RestartAllContainers is not supported by this node"
+    return ""
 
 
 def host_ports(pod: types.Pod) -> list[types.ContainerPort]:

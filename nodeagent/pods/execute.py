@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from kube import types
+from kube import scheme, status, types
+from kube.client import errors as client_errors
 from nodeagent import errors
 from nodeagent.cri import records
 from nodeagent.cri.v1 import cri_pb2 as cri
@@ -73,8 +74,9 @@ class Executor:
     async def create_sandbox(self, pod: types.Pod, *, attempt: int) -> str:
         """Makes cgroup, folders and sandbox; returns its id. StartError if the runtime or the kernel refuses."""
         try:
+            handler = await self._handler(pod)
             await asyncio.to_thread(self._prepare, pod)
-            sandbox_id = await self._kit.runtime.sandboxes.run(self.sandbox_config(pod, attempt))
+            sandbox_id = await self._kit.runtime.sandboxes.run(self.sandbox_config(pod, attempt), handler=handler)
             if self._kit.layout.driver == "systemd":  # the slice is there only now
                 await asyncio.to_thread(self._kit.cgroups.update, self.cgroup(pod))
             return sandbox_id
@@ -88,6 +90,23 @@ class Executor:
             message = f"unable to ensure pod container exists: {e}"
             self.event(pod, "Warning", "FailedCreatePodContainer", message)
             raise errors.StartError("CreatePodSandboxError", message) from e
+
+    async def _handler(self, pod: types.Pod) -> str:
+        """The runtime's own name for the pod's RuntimeClass, "" for the default one."""
+        name = pod.spec.runtime_class_name
+        if not name:
+            return ""
+        try:
+            found = await self._kit.client.get(scheme.RUNTIME_CLASSES, name)
+        except (status.ApiError, client_errors.ClientError) as e:
+            message = f"Failed to create pod sandbox: RuntimeClass {name!r} cannot be read: {e}"
+            if isinstance(e, status.ApiError) and status.is_not_found(e):
+                message = (
+                    f'Failed to create pod sandbox: failed to get sandbox runtime: RuntimeClass "{name}" not found'
+                )
+            self.event(pod, "Warning", "FailedCreatePodSandBox", message)
+            raise errors.StartError("CreatePodSandboxError", message) from e
+        return str(found.get("handler", ""))
 
     def _prepare(self, pod: types.Pod) -> None:
         self._kit.cgroups.create(self.cgroup(pod))

@@ -105,31 +105,27 @@ class PodFiles:
         if not any(os.path.ismount(p) for p in folder.rglob("*") if p.is_dir()):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def messages(self, pod_uid: str, ended: Iterable[records.Container], *, logs: Path) -> dict[str, str]:
-        """Termination messages of ended containers by their id, within the pod's total."""
-        found: dict[str, str] = {}
-        left = ALL_MESSAGES_BYTES
-        for container in ended:
-            text = self._message(pod_uid, container, logs)[:left]
-            left -= len(text)
-            if text:
-                found[container.id] = text
-        return found
+    def messages(
+        self, pod_uid: str, ended: Iterable[records.Container], *, logs: Path, containers: int = 1
+    ) -> dict[str, str]:
+        """Termination messages of ended containers by their id; of `containers` of the pod each has its share."""
+        share = min(MESSAGE_BYTES, ALL_MESSAGES_BYTES // max(1, containers))
+        return {c.id: text for c in ended if (text := self._message(pod_uid, c, logs, most=share))}
 
-    def _message(self, pod_uid: str, container: records.Container, logs: Path) -> str:
+    def _message(self, pod_uid: str, container: records.Container, logs: Path, *, most: int) -> str:
         count = observed.restart_count(container)
         with contextlib.suppress(OSError), self.message(pod_uid, container.name, count).open("rb") as file:
-            text = file.read(MESSAGE_BYTES).decode(errors="replace")
+            text = file.read(most).decode(errors="replace")
             if text:
                 return text
         wants_log = container.annotations.get(labels.TERMINATION_POLICY) == "FallbackToLogsOnError"
         if wants_log and container.exit_code != 0:
-            return tail(logs / configs.log_path(container.name, count))
+            return tail(logs / configs.log_path(container.name, count), most=min(most, LOG_BYTES))
         return ""
 
 
-def tail(path: Path) -> str:
-    """The end of a CRI log as plain text: at most 2,048 bytes or 80 lines."""
+def tail(path: Path, *, most: int = LOG_BYTES) -> str:
+    """The end of a CRI log as plain text: at most `most` bytes or 80 lines."""
     try:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)
@@ -142,7 +138,7 @@ def tail(path: Path) -> str:
         parts = line.split(b" ", 3)
         if len(parts) == 4:
             texts.append(parts[3] + (b"\n" if parts[2] == b"F" else b""))
-    return b"".join(texts[-LOG_LINES:])[-LOG_BYTES:].decode(errors="replace")
+    return b"".join(texts[-LOG_LINES:])[-most:].decode(errors="replace")
 
 
 def link_name(pod: types.Pod, container: str, container_id: str) -> str:

@@ -14,6 +14,7 @@ from nodeagent.pods import crashloop, observed, spec
 Results = Mapping[tuple[str, str], bool | None]
 Kind = Literal["init", "main", "ephemeral"]
 NANO: Final = 1e9
+KILLED: Final = 137
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,8 @@ def sandbox_usable(pod: types.Pod, seen: observed.Observed) -> bool:
 def new_sandbox(pod: types.Pod, situation: Situation) -> PodPlan:
     """A first sandbox, or one in place of a dead one; none if nothing would run in it any more."""
     seen = situation.seen
-    never = pod.spec.restart_policy == "Never" and bool(seen.containers)
+    own = any(c.restart_policy for c in pod.spec.containers)
+    never = pod.spec.restart_policy == "Never" and bool(seen.containers) and not own
     if never or (
         seen.containers
         and not any(may_restart(pod, c, seen.latest(c.name), killed=situation.killed) for c in pod.spec.containers)
@@ -201,7 +203,7 @@ def init_done(work: Work, container: types.Container) -> bool:
         return True
     if current is not None and current.state == "running":
         return False
-    if current is not None and current.state != "created" and work.pod.spec.restart_policy == "Never":
+    if current is not None and not may_restart(work.pod, container, current, killed=work.situation.killed):
         work.end = End()
         return False
     work.begin(container.name, "init")
@@ -265,10 +267,12 @@ def may_restart(
     """Whether a container that does not run shall (again); `latest` None: it never ran."""
     if latest is None or latest.state in ("created", "unknown"):
         return True
-    policy = "Always" if spec.is_sidecar(container) else container.restart_policy or pod.spec.restart_policy
-    if policy == "Never":
-        return latest.state == "running"
-    return policy == "Always" or not observed.succeeded(latest) or latest.id in killed
+    if latest.state == "running":
+        return True
+    if spec.restarts_after(pod, container, latest.exit_code):
+        return True
+    # What we killed ourselves did not end well, whatever code it ended with.
+    return latest.id in killed and spec.restarts_after(pod, container, KILLED)
 
 
 def is_started(container: spec.AnyContainer, results: Results) -> bool:

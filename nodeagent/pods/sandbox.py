@@ -10,6 +10,7 @@ from nodeagent.pods import dns, security
 from nodeagent.resources import cgroups
 
 PROTOCOLS: Final = {"TCP": cri.TCP, "UDP": cri.UDP, "SCTP": cri.SCTP}
+IPC_SYSCTLS: Final = ("kernel.sem", "kernel.shm", "kernel.msg", "fs.mqueue.")
 SAFE_SYSCTLS: Final = (
     "kernel.shm_rmid_forced",
     "net.ipv4.ip_local_port_range",
@@ -91,11 +92,16 @@ def resources(limits: cgroups.Limits, *, oom_score_adj: int = 0) -> cri.LinuxCon
 
 
 def forbidden_sysctls(pod: types.Pod, *, allowed: tuple[str, ...] = ()) -> list[str]:
-    """Settings of the pod that are neither safe nor allowed on this node; `allowed` may end in `*`."""
-    names = [s.name.replace("/", ".") for s in security.of_pod(pod).sysctls]
-    return [
-        name
-        for name in names
-        if name not in SAFE_SYSCTLS
-        and not any(name == a or (a.endswith("*") and name.startswith(a[:-1])) for a in allowed)
-    ]
+    """Why settings of the pod are refused: neither safe nor `allowed` here (which may end in `*`), or the host's."""
+    found = []
+    for name in (s.name.replace("/", ".") for s in security.of_pod(pod).sysctls):
+        of_network, of_ipc = name.startswith("net."), name.startswith(IPC_SYSCTLS)
+        if name not in SAFE_SYSCTLS and not any(
+            name == a or (a.endswith("*") and name.startswith(a[:-1])) for a in allowed
+        ):
+            found.append(f'forbidden sysctl: "{name}" not allowlisted')
+        elif of_network and pod.spec.host_network:
+            found.append(f'forbidden sysctl: "{name}" not allowed with host net enabled')
+        elif of_ipc and pod.spec.host_ipc:
+            found.append(f'forbidden sysctl: "{name}" not allowed with host ipc enabled')
+    return found

@@ -68,6 +68,22 @@ def is_sidecar(container: AnyContainer) -> bool:
     return container.restart_policy == "Always"
 
 
+def restarts_after(pod: types.Pod, container: types.Container, exit_code: int) -> bool:
+    """Whether a container that ended with this code is started again: its rules, its policy, the pod's policy."""
+    if any(rule.action == "Restart" and applies(rule, exit_code) for rule in container.restart_policy_rules):
+        return True
+    policy = container.restart_policy or pod.spec.restart_policy
+    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+
+
+def applies(rule: types.ContainerRestartRule, exit_code: int) -> bool:
+    """Whether a restart rule is about this exit code."""
+    codes = rule.exit_codes
+    if codes is None:
+        return False
+    return (exit_code in codes.values) == (codes.operator == "In")
+
+
 def sidecars(pod: types.Pod) -> list[types.Container]:
     """Init containers that keep running, in their order."""
     return [c for c in pod.spec.init_containers if is_sidecar(c)]

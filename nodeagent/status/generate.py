@@ -86,33 +86,30 @@ def phase(pod: types.Pod, found: Json, *, final: bool) -> str:
         return "Failed" if final and initial == "Pending" else initial
     running = sum("running" in s["state"] for s in main)
     waiting = sum("waiting" in s["state"] and not s["lastState"] for s in main)
-    ended = [
-        end
+    ended = {
+        s["name"]: end
         for s in main
         if (end := s["state"].get("terminated") or ("waiting" in s["state"] and s["lastState"].get("terminated")))
-    ]
+    }
     if waiting:
         return "Pending"
     if running:
         return "Running"
     if not ended:
         return "Pending"
-    well = all(end["exitCode"] == 0 for end in ended)
-    if final:
-        return "Succeeded" if well else "Failed"
-    if pod.spec.restart_policy == "Always":
+    again = any(spec.restarts_after(pod, c, ended[c.name]["exitCode"]) for c in pod.spec.containers if c.name in ended)
+    if again and not final:
         return "Running"
-    if well:
-        return "Succeeded"
-    return "Failed" if pod.spec.restart_policy == "Never" else "Running"
+    return "Succeeded" if all(end["exitCode"] == 0 for end in ended.values()) else "Failed"
 
 
 def init_phase(pod: types.Pod, statuses: list[Json], *, begun: bool) -> str | None:
     """Failed or Pending because of the init containers; None if they no longer decide."""
     by_name = {s["name"]: s for s in statuses}
-    regular = [by_name[c.name] for c in pod.spec.init_containers if not spec.is_sidecar(c) and c.name in by_name]
-    failed = [s for s in regular if (s["state"].get("terminated") or {}).get("exitCode", 0) != 0]
-    if failed and pod.spec.restart_policy == "Never" and not begun:
+    regular = [c for c in pod.spec.init_containers if not spec.is_sidecar(c) and c.name in by_name]
+    codes = [(c, (by_name[c.name]["state"].get("terminated") or {}).get("exitCode", 0)) for c in regular]
+    failed = any(code != 0 and not spec.restarts_after(pod, c, code) for c, code in codes)
+    if failed and not begun:
         return "Failed"
     waiting = [c for c in pod.spec.init_containers if not conditions.init_complete(c, by_name.get(c.name))]
     return "Pending" if waiting and not begun else None
