@@ -79,6 +79,7 @@ def dns(machine: plan.Machine, *, resolvers: Sequence[str]) -> dict[str, Documen
             "clusterDomain": plan.ZONE,
             "forward": list(resolvers),
             "lameduckSeconds": 1,
+            "nodeLocal": True,
         }
     }
 

@@ -19,11 +19,12 @@ from kube.runtime import metrics
 from kube.runtime.clock import Clock
 from proxy import config as proxy_config
 from proxy import health
-from proxy.dns import cache, exchange, hosts, peers, publish, resolvconf, rewrite
+from proxy.dns import cache, exchange, hosts, nodelocal, peers, publish, resolvconf, rewrite
 from proxy.dns.config import DNSConfiguration
 from proxy.dns.feed import Feed
 from proxy.dns.hosts import Hosts
 from proxy.dns.metrics import DnsCollector
+from proxy.dns.nodelocal import NodeLocal
 from proxy.dns.peers import Peers
 from proxy.dns.published import Published
 from proxy.dns.resolver import Resolver
@@ -118,10 +119,19 @@ class Daemon:
         def spawn(work: Awaitable[None]) -> None:
             group.create_task(_survive(work))
 
+        if self._config.node_local:
+            network = nodelocal.Kernel(source=self._address)
+            local = NodeLocal(
+                self._resolver, addresses=self._local_addresses, network=network, clock=self._clock, spawn=spawn
+            )
+            group.create_task(local.run())
         group.create_task(UdpServer(self._resolver, self._address, self._config.port).run(spawn))
         group.create_task(TcpServer(self._resolver, self._address, self._config.port).run())
         for server in self._http_servers():
             group.create_task(server.run())
+
+    def _local_addresses(self) -> tuple[str, ...]:
+        return () if self._leaving else self._feed.addresses()
 
     async def _leave(self) -> None:
         """Answers for a while longer, until the others know that this server leaves."""

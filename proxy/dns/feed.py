@@ -45,6 +45,11 @@ class Feed:
             subscribed.callback(self._pods.subscribe(self._pod_changed))
         self._zone.synced = True
 
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of the cluster DNS Service; none before the zone is complete."""
+        service = self._services.cache.get(f"{self._config.namespace}/{self._config.service}")
+        return tuple(names.addresses(service)) if service is not None and self._zone.synced else ()
+
     def search(self, client: str, name: bytes) -> Sequence[bytes]:
         """What else the pod at an address would ask for after `name`, the first of its search path, is missing."""
         pods = self._by_address.get(client)
