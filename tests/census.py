@@ -123,6 +123,30 @@ def belongings(directory: Path) -> Belongings:
     )
 
 
+def strangers() -> list[str]:
+    """Other test runs and labs on this host: while they work, what the host gains is not ours alone."""
+    family = _ancestors(os.getpid())
+    found = []
+    for pid in _mentioning("pytest") | _mentioning("nodeagent.lab.init"):
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+            testing = any(Path(word).name in ("pytest", "py.test") for word in words[:4])
+            if pid not in family and os.getpid() not in _ancestors(pid) and (testing or "nodeagent.lab.init" in words):
+                found.append(f"{pid} {' '.join(words)[:100]}")
+    return found
+
+
+def _ancestors(pid: int) -> set[int]:
+    found: set[int] = set()
+    while pid > 0 and pid not in found:
+        found.add(pid)
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+    return found
+
+
 def _mentioning(text: str) -> set[int]:
     found = set()
     for process in Path("/proc").iterdir():

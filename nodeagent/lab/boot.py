@@ -34,7 +34,20 @@ def join_cgroups(folders: Sequence[str]) -> None:
     """Enter the machine's own cgroup in every hierarchy, so that whatever it starts can be found and ended by it."""
     for folder in folders:
         Path(folder).mkdir(parents=True, exist_ok=True)
+        pass_controllers_down(Path(folder))
         (Path(folder) / "cgroup.procs").write_text("0\n")  # 0: the process that writes
+
+
+def pass_controllers_down(folder: Path, root: Path = Path("/sys/fs/cgroup")) -> None:
+    """Under cgroup v2 a group has only the controllers its parent passes on: pass all; the root is the host's own.
+
+    Under v1 there is nothing to pass.
+    """
+    above = [parent for parent in reversed(folder.parents) if root in parent.parents]
+    for parent in above:
+        if (parent / "cgroup.subtree_control").exists():
+            names = (parent / "cgroup.controllers").read_text().split()
+            (parent / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in names))
 
 
 def set_hostname(name: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import census
 import transcript
 
 from nodeagent.lab import cluster, phases, prove
@@ -85,6 +86,10 @@ class Labs:
         self.close()
         with contextlib.suppress(OSError):
             self._directory.rmdir()
+
+    def belongings(self) -> census.Belongings:
+        """What the lab that is up has on the host."""
+        return census.belongings(self._directory / "lab")
 
     def logs(self) -> dict[str, str]:
         """The last lines of every service's log, for the report of a failed test."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.lab import init
+from nodeagent.lab import boot, init
 
 
 def service(tmp_path: Path, *argv: str, fds: list[int] | None = None) -> init.Service:
@@ -75,7 +75,7 @@ def test_an_end_is_told_in_words(status: int, words: str) -> None:
 
 SUPERVISED = """
 import json, os, signal, sys
-from nodeagent.lab import init
+from nodeagent.lab import boot, init
 init.write_pid = lambda service: None
 signal.pthread_sigmask(signal.SIG_BLOCK, init.SIGNALS)
 init.Init(json.loads(sys.argv[1])).run()
@@ -118,3 +118,27 @@ def test_a_service_gets_sigterm_before_its_machine_ends(tmp_path: Path) -> None:
         child.send_signal(signal.SIGTERM)
         child.communicate(timeout=10)
     assert (tmp_path / "one.log").read_text() == "up\nbye\n"
+
+
+def test_under_cgroup_v2_every_group_but_the_root_passes_its_controllers_on(tmp_path: Path) -> None:
+    leaf = tmp_path / "nodeagent-lab" / "lab-1" / "node-1" / "system"
+    leaf.mkdir(parents=True)
+    for folder in (tmp_path, *leaf.parents[:3], leaf):
+        (folder / "cgroup.controllers").write_text("cpu memory\n")
+        (folder / "cgroup.subtree_control").write_text("")
+    boot.pass_controllers_down(leaf, root=tmp_path)
+    passed = {str(f.parent.relative_to(tmp_path)): f.read_text() for f in tmp_path.rglob("cgroup.subtree_control")}
+    assert passed == {
+        ".": "",
+        "nodeagent-lab": "+cpu +memory",
+        "nodeagent-lab/lab-1": "+cpu +memory",
+        "nodeagent-lab/lab-1/node-1": "+cpu +memory",
+        "nodeagent-lab/lab-1/node-1/system": "",
+    }
+
+
+def test_under_cgroup_v1_nothing_is_passed_on(tmp_path: Path) -> None:
+    leaf = tmp_path / "memory" / "nodeagent-lab" / "system"
+    leaf.mkdir(parents=True)
+    boot.pass_controllers_down(leaf, root=tmp_path)
+    assert [path.name for path in leaf.iterdir()] == []
