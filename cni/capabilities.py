@@ -63,7 +63,7 @@ def parse(document: Mapping[str, Any], args: Mapping[str, str]) -> Requested:
         addresses=_addresses(wishes, cni, args),
         mac=_mac(wishes.get("mac") or cni.get("mac") or args.get("MAC") or ""),
         ranges=tuple(_list(wishes.get("ipRanges"), "runtimeConfig.ipRanges")),
-        dns=_dns(_mapping(wishes.get("dns"), "runtimeConfig.dns")),
+        dns=_dns(_folded(_mapping(wishes.get("dns"), "runtimeConfig.dns"))),
     )
 
 
@@ -71,7 +71,7 @@ def _ports(value: object) -> tuple[PortMapping, ...]:
     found = []
     for number, entry in enumerate(_list(value, "runtimeConfig.portMappings")):
         key = f"runtimeConfig.portMappings[{number}]"
-        fields = _mapping(entry, key)
+        fields = _folded(_mapping(entry, key))
         if fields.get("hostPort") == 0:
             continue  # a port that is only declared
         found.append(
@@ -108,7 +108,7 @@ def _host_ip(value: object, key: str) -> IPAddress | None:
 
 
 def _bandwidth(value: object) -> Bandwidth:
-    fields = _mapping(value, "runtimeConfig.bandwidth")
+    fields = _folded(_mapping(value, "runtimeConfig.bandwidth"))
     found = Bandwidth(
         ingress_rate=_bits(fields, "ingressRate"),
         ingress_burst=_bits(fields, "ingressBurst"),
@@ -168,6 +168,11 @@ def _mapping(value: object, key: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise _invalid(key, "not an object")
     return value
+
+
+def _folded(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Keys with a small first letter: containerd writes its Go names, and Go's readers do not mind the case."""
+    return {key[:1].lower() + key[1:]: value for key, value in fields.items()}
 
 
 def _list(value: object, key: str) -> Sequence[Any]:

@@ -230,6 +230,13 @@ def test_ports_asked_for_are_published_and_taken_back_by_a_del_that_does_not_nam
     assert list(runtime.ports.published()) == []
 
 
+def test_the_capital_letters_of_containerd_are_understood(runtime: Runtime) -> None:
+    mapping = {"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": "192.0.2.1"}
+    assert runtime.call("ADD", config=with_ports(runtime, mapping))[0] == 0
+    (record,) = runtime.ports.published()
+    assert (record.ports[0].host_port, str(record.ports[0].host_ip)) == (8080, "192.0.2.1")
+
+
 def test_a_port_in_use_fails_the_add_and_leaves_nothing(runtime: Runtime) -> None:
     runtime.call("ADD", "one", config=with_ports(runtime, MAPPING))
     code, error = runtime.call("ADD", "two", config=with_ports(runtime, MAPPING), CNI_NETNS="/run/netns/other")
