@@ -16,9 +16,17 @@ if TYPE_CHECKING:
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds this package's commands; nothing heavy is imported before one of them runs."""
-    parser = subparsers.add_parser("proxy", help="service rules of this host: remove them")
-    parser.add_argument("action", choices=("cleanup",), help="remove all rules that nodeagent's proxy made")
-    parser.set_defaults(run=_run)
+    parser = subparsers.add_parser("proxy", help="service rules of this host: print them, remove them")
+    parser.add_argument("action", nargs="?", choices=("cleanup",), help="remove all rules that nodeagent's proxy made")
+    parser.add_argument("--cleanup", action="store_true", help="the same, as kube-proxy spells it")
+    parser.add_argument("--dry-run", action="store_true", help="print the rules and how the kernel's differ from them")
+    parser.add_argument("--config", default="/etc/nodeagent", help="file or folder of YAML documents (%(default)s)")
+    parser.set_defaults(run=_proxy)
+    shown = subparsers.add_parser("service", help="a Service as this host's kernel has it, with counters")
+    shown.add_argument("name")
+    shown.add_argument("-n", "--namespace", default="default")
+    shown.add_argument("--config", default="/etc/nodeagent", help="file or folder of YAML documents (%(default)s)")
+    shown.set_defaults(run=_service)
     import proxy.dns
 
     proxy.dns.register(subparsers)
@@ -33,11 +41,13 @@ def build(config: Mapping[str, Sequence[Mapping[str, Any]]], deps: Deps) -> Comp
     return Daemon(documents.one(config, configuration.KIND, configuration.KubeProxyConfiguration), deps)
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    import asyncio
+def _proxy(arguments: argparse.Namespace) -> int:
+    from proxy import cli
 
-    from proxy.backends.nftables import NftablesBackend
+    return cli.proxy(arguments)
 
-    asyncio.run(NftablesBackend().cleanup())
-    print("removed the tables nodeagent-proxy")
-    return 0
+
+def _service(arguments: argparse.Namespace) -> int:
+    from proxy import cli
+
+    return cli.service(arguments)

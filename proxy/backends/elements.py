@@ -4,7 +4,7 @@ One edit is one element to add or delete. It can be rendered as text (bulk load)
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
 from proxy.rules.plan import CLUSTER, CLUSTER_ADDRESS, Backend, Changes, Frontend, PortRules, RuleSet, Shared
@@ -50,7 +50,8 @@ DATA = (ADDRESS, PORT)
 class Element:
     """One element: `key` and, in a map, `data` or `chain` (the verdict `goto chain`, in `sticky` `jump chain`).
 
-    `timeout` and `expires` (what is left of it) are in milliseconds, 0 without.
+    `timeout` and `expires` (what is left of it) are in milliseconds, 0 without. `connections` is what the kernel has
+    counted at it, when it was read there.
     """
 
     table_version: int
@@ -60,6 +61,7 @@ class Element:
     chain: str = ""
     timeout: int = 0
     expires: int = 0
+    connections: int = field(default=0, compare=False)
 
     @property
     def verdict(self) -> str:
@@ -140,6 +142,12 @@ def bounds(block: str) -> tuple[bytes, bytes]:
     """First and last address of a block."""
     network = ip_network(block)
     return network.network_address.packed, network.broadcast_address.packed
+
+
+def block(first: bytes, last: bytes) -> str:
+    """The block from its first to its last address; the smallest around them where they are none."""
+    low, high = (int.from_bytes(address, "big") for address in (first, last))
+    return str(ip_network((first, len(first) * 8 - (low ^ high).bit_length()), strict=False))
 
 
 def _of_external(frontend: Frontend, rules: PortRules) -> Iterator[Element]:

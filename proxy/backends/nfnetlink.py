@@ -26,7 +26,8 @@ LIST_ELEMENT = 1
 ELEMENT_KEY, ELEMENT_DATA = 1, 2
 DATA_VALUE, DATA_VERDICT = 1, 2
 VERDICT_CODE, VERDICT_CHAIN = 1, 2
-ELEMENT_TIMEOUT, ELEMENT_EXPIRATION, ELEMENT_KEY_END = 4, 5, 10
+ELEMENT_TIMEOUT, ELEMENT_EXPIRATION, ELEMENT_EXPRESSION, ELEMENT_KEY_END = 4, 5, 7, 10
+EXPRESSION_DATA, COUNTER_PACKETS = 2, 2
 VERDICTS = {"jump": -3, "goto": -4}
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -63,11 +64,11 @@ def field(kind: str, value: str | int) -> bytes:
 
 
 def unpack(kinds: Sequence[str], data: bytes, version: int) -> tuple[str | int, ...]:
-    """The fields of a concatenation; blocks are not read back."""
+    """The fields of a concatenation; a block is its first address."""
     values: list[str | int] = []
     offset = 0
     for kind in kinds:
-        width = (4 if version == 4 else 16) if kind == elements.ADDRESS else 4
+        width = (4 if version == 4 else 16) if kind in (elements.ADDRESS, elements.BLOCK) else 4
         part = data[offset : offset + width]
         offset += width
         if kind == elements.PORT:
@@ -121,18 +122,33 @@ def _element(element: Element, *, delete: bool) -> bytes:
 
 
 def read_element(name: str, version: int, body: bytes) -> Element:
-    """An element with data as the kernel dumps it."""
+    """An element as the kernel dumps it."""
     found = attributes(body)
-    key = attributes(found[ELEMENT_KEY]).get(DATA_VALUE, b"")
-    data = attributes(found.get(ELEMENT_DATA, b"")).get(DATA_VALUE, b"")
+    kinds = elements.KEYS[name]
+    value = attributes(found[ELEMENT_KEY]).get(DATA_VALUE, b"")
+    key = unpack(kinds, value, version)
+    if kinds[-1] == elements.BLOCK:
+        last = attributes(found.get(ELEMENT_KEY_END, b"")).get(DATA_VALUE, value)
+        width = 4 if version == 4 else 16
+        key = (*key[:-1], elements.block(value[-width:], last[-width:]))
+    data = attributes(found.get(ELEMENT_DATA, b""))
+    verdict = attributes(data.get(DATA_VERDICT, b""))
     return Element(
         table_version=version,
         set=name,
-        key=unpack(elements.KEYS[name], key, version),
-        data=unpack(elements.DATA, data, version),
+        key=key,
+        data=unpack(elements.DATA, data[DATA_VALUE], version) if DATA_VALUE in data else (),
+        chain=verdict.get(VERDICT_CHAIN, b"").rstrip(b"\0").decode(),
         timeout=int.from_bytes(found.get(ELEMENT_TIMEOUT, b""), "big"),
         expires=int.from_bytes(found.get(ELEMENT_EXPIRATION, b""), "big"),
+        connections=_packets(found.get(ELEMENT_EXPRESSION, b"")),
     )
+
+
+def _packets(expression: bytes) -> int:
+    """What a counter has counted."""
+    found = attributes(attributes(expression).get(EXPRESSION_DATA, b""))
+    return int.from_bytes(found.get(COUNTER_PACKETS, b""), "big")
 
 
 def text(value: str) -> bytes:
@@ -233,7 +249,7 @@ class Socket:
         return kind != ERROR
 
     def dump(self, version: int, *, table: str, name: str) -> list[Element]:
-        """All elements of a map with data. Raises NfnetlinkError (ENOENT without such a map) or OSError."""
+        """All elements of a set or map. Raises NfnetlinkError (ENOENT without such a map) or OSError."""
         self._sequence += 1
         body = attribute(LIST_TABLE, text(table)) + attribute(LIST_SET, text(name))
         self._socket.send(_message(GET_ELEMENT, REQUEST | DUMP, self._sequence, FAMILIES[version], body))

@@ -36,7 +36,7 @@ class Nft(Protocol):
         ...
 
     async def dump(self, version: int, *, table: str, name: str) -> list[Element]:
-        """The elements of a map with data; none when there is no such map."""
+        """The elements of a set or map; none when there is no such thing."""
         ...
 
     async def exists(self, version: int, *, table: str, chain: str) -> bool:
@@ -151,6 +151,15 @@ class NftablesBackend:
             if edits:
                 await self._nft.commit(edits, table=ruleset.TABLE)
             await self._forget_clients(changes)
+
+    async def held(self) -> list[Element]:
+        """Every element in the kernel, with counters; for people and comparisons."""
+        return [
+            element
+            for version in ruleset.FAMILIES
+            for name in elements.KEYS
+            for element in await self._nft.dump(version, table=ruleset.TABLE, name=name)
+        ]
 
     async def present(self) -> bool:
         found = [

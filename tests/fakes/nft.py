@@ -82,17 +82,21 @@ class FakeNft:
         if found is None:
             return []
         self._expire(found)
-        return [
-            Element(
-                table_version=version,
-                set=name,
-                key=tuple(map(_number, key)),
-                data=tuple(map(_number, data.split(" . "))),
-                timeout=found.notes[key].timeout,
-                expires=found.notes[key].ends - self.now,
-            )
-            for key, data in found.sets[name].items()
-        ]
+        return [self._element(found, version, name, key, data) for key, data in found.sets[name].items()]
+
+    def _element(self, table: Table, version: int, name: str, key: Key, data: str) -> Element:
+        note = table.notes.get(key) if name == elements.AFFINITY else None
+        verdict, _, chain = data.partition(" ")
+        jumps = verdict in ("goto", "jump")
+        return Element(
+            table_version=version,
+            set=name,
+            key=tuple(map(_number, key)),
+            data=() if jumps or not data else tuple(map(_number, data.split(" . "))),
+            chain=chain if jumps else "",
+            timeout=note.timeout if note else 0,
+            expires=note.ends - self.now if note else 0,
+        )
 
     async def exists(self, version: int, *, table: str, chain: str) -> bool:
         found = self.tables.get(("ip" if version == 4 else "ip6", table))

@@ -50,6 +50,7 @@ class World:
         self.server, self.nft = FakeApiServer(), FakeNft()
         self.backend = Flaky(self.nft)
         self.forgotten: list[Changes] = []
+        self.registry = CollectorRegistry()
         client, clock = self.server.client(), SystemClock()
         self.informers = Informers(client, clock=clock)
         self.syncer = Syncer(
@@ -58,32 +59,33 @@ class World:
             slices=self.informers.get(scheme.ENDPOINT_SLICES, EndpointSlice),
             node=ThisNode(name="node-1"),
             clock=clock,
-            metrics=Metrics(CollectorRegistry()),
+            metrics=Metrics(self.registry),
             forget_flows=self._forget,
         )
 
     async def _forget(self, changes: Changes) -> None:
         self.forgotten.append(changes)
 
-    def service(self, name: str, address: str) -> None:
-        ports = [{"name": "", "port": 80, "protocol": "TCP"}]
-        spec = {"clusterIP": address, "clusterIPs": [address], "ports": ports}
+    def service(self, name: str, address: str, **more: Any) -> None:
+        ports = [{"name": "", "port": 80, "protocol": "TCP", "nodePort": 30080}]
+        spec = {"clusterIP": address, "clusterIPs": [address], "ports": ports} | more
         self.server.put(scheme.SERVICES, {"metadata": {"name": name, "namespace": "default"}, "spec": spec})
 
-    def endpoints(self, name: str, *addresses: str) -> None:
+    def endpoints(self, name: str, *addresses: str, changed: str = "") -> None:
+        noted = {"endpoints.kubernetes.io/last-change-trigger-time": changed} if changed else {}
         labels = {"kubernetes.io/service-name": name}
         self.server.put(
             scheme.ENDPOINT_SLICES,
             {
-                "metadata": {"name": f"{name}-1", "namespace": "default", "labels": labels},
+                "metadata": {"name": f"{name}-1", "namespace": "default", "labels": labels, "annotations": noted},
                 "addressType": "IPv4",
                 "endpoints": [{"addresses": [a], "conditions": {"ready": True}} for a in addresses],
                 "ports": [{"name": "", "port": 8080, "protocol": "TCP"}],
             },
         )
 
-    def reach(self, address: str) -> set[str]:
-        ends: set[Outcome] = self.nft.connect(source="10.0.9.9", to=address, protocol="tcp", port=80)
+    def reach(self, address: str, port: int = 80) -> set[str]:
+        ends: set[Outcome] = self.nft.connect(source="10.0.9.9", to=address, protocol="tcp", port=port)
         return {end.address or end.verdict for end in ends}
 
     @asynccontextmanager
@@ -167,3 +169,55 @@ async def test_an_unreachable_server_leaves_the_rules_as_they_are() -> None:
         world.server.disconnect()
         await asyncio.sleep(600)
         assert world.reach("10.96.0.1") == {"10.0.0.1"}
+
+
+async def test_an_address_two_services_want_is_the_first_ones_until_it_lets_go() -> None:
+    world = World()
+    for name, endpoint in (("a", "10.0.0.1"), ("b", "10.0.0.2")):
+        world.service(name, f"10.96.0.{endpoint[-1]}", externalIPs=["203.0.113.5"])
+        world.endpoints(name, endpoint)
+    async with world.running():
+        assert world.reach("203.0.113.5") == {"10.0.0.1"}
+        world.endpoints("b", "10.0.0.3")
+        await asyncio.sleep(1)
+        assert world.reach("203.0.113.5") == {"10.0.0.1"}
+        world.server.remove(scheme.SERVICES, "a", namespace="default")
+        await asyncio.sleep(1)
+        assert world.reach("203.0.113.5") == {"10.0.0.3"}
+
+
+async def test_node_ports_follow_the_nodes_addresses() -> None:
+    world = World()
+    world.service("web", "10.96.0.1", type="NodePort")
+    world.endpoints("web", "10.0.0.1")
+    async with world.running():
+        world.syncer.place(ThisNode(name="node-1", node_port_addresses=("192.168.7.1",)))
+        await asyncio.sleep(1)
+        assert world.reach("192.168.7.1", 30080) == {"10.0.0.1"}
+        world.syncer.place(ThisNode(name="node-1", node_port_addresses=("192.168.7.2",)))
+        await asyncio.sleep(1)
+        assert world.reach("192.168.7.1", 30080) == {"192.168.7.1"}
+        assert world.reach("192.168.7.2", 30080) == {"10.0.0.1"}
+
+
+async def test_how_long_a_change_took_to_get_here_is_measured_when_the_slice_says_when_it_was() -> None:
+    world = World()
+    world.service("web", "10.96.0.1")
+    name = "kubeproxy_network_programming_duration_seconds_count"
+    async with world.running():
+        world.endpoints("web", "10.0.0.1", changed="2020-01-01T00:00:00Z")  # before our time
+        await asyncio.sleep(1)
+        assert world.registry.get_sample_value(name) == 0
+        world.endpoints("web", "10.0.0.2", changed=SystemClock().now().isoformat())
+        await asyncio.sleep(1)
+        assert world.registry.get_sample_value(name) == 1
+
+
+async def test_services_without_endpoints_here_are_counted_by_policy() -> None:
+    world = World()
+    world.service("web", "10.96.0.1", internalTrafficPolicy="Local")
+    world.endpoints("web", "10.0.0.1")
+    name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total"
+    async with world.running():
+        assert world.registry.get_sample_value(name, {"traffic_policy": "internal"}) == 1
+        assert world.registry.get_sample_value(name, {"traffic_policy": "external"}) == 0
