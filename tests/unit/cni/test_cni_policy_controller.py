@@ -118,14 +118,13 @@ async def test_a_pod_that_comes_is_a_change_of_elements(world: World) -> None:
 
 async def test_a_new_pod_waits_until_its_rules_are_in(world: World) -> None:
     world.protect("web")
-    async with world.running():
-        async with asyncio.TaskGroup() as group:
-            admitted = group.create_task(world.policies.admit("default/web", uid="1", addresses=(WEB,)))
-            await asyncio.sleep(2)
-            assert not admitted.done()
-            world.pod("web", "", uid="1")
-            await admitted
-            assert not world.rules.passes(CLIENT, WEB)
+    async with world.running(), asyncio.TaskGroup() as group:
+        admitted = group.create_task(world.policies.admit("default/web", uid="1", addresses=(WEB,)))
+        await asyncio.sleep(2)
+        assert not admitted.done()
+        world.pod("web", "", uid="1")
+        await admitted
+        assert not world.rules.passes(CLIENT, WEB)
 
 
 async def test_a_pod_that_the_api_does_not_know_is_to_be_tried_again(world: World) -> None:
