@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from kube import types
@@ -11,7 +12,7 @@ from kube.runtime.clock import Clock
 from nodeagent import errors
 from nodeagent.cri import records, runtime
 from nodeagent.cri.v1 import cri_pb2 as cri
-from nodeagent.images import names
+from nodeagent.images import credentials, names
 from nodeagent.pods import spec
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 BASE: Final = 10.0
 CAP: Final = 300.0
 PULL_DEADLINE: Final = 1800.0  # seconds; the runtime itself gives up on a stuck registry long before
+Logins = Callable[[], Awaitable[Sequence[credentials.Credential]]]
 KEPT_REASONS: Final = ("RegistryUnavailable", "SignatureValidationFailed")
 
 
@@ -42,9 +44,17 @@ class ImageKeeper:
         self._failures: dict[tuple[str, str], Failure] = {}
 
     async def ensure(
-        self, pod: types.Pod, container: spec.AnyContainer, *, sandbox: cri.PodSandboxConfig
+        self,
+        pod: types.Pod,
+        container: spec.AnyContainer,
+        *,
+        sandbox: cri.PodSandboxConfig,
+        logins: Logins,
     ) -> records.Image:
-        """The container's image, pulled if its policy says so; StartError with the waiting reason otherwise."""
+        """The container's image, pulled if its policy says so; StartError with the waiting reason otherwise.
+
+        `logins` reads the pod's registry credentials; it is asked only for a pull.
+        """
         image = names.normalise(container.image)
         if image is None:
             message = f'couldn\'t parse image name "{container.image}": invalid reference format'
@@ -62,7 +72,7 @@ class ImageKeeper:
             message = f'Container image "{container.image}" is not present with pull policy of Never'
             self._event(pod, container, "Warning", "ErrImageNeverPull", message)
             raise errors.StartError("ErrImageNeverPull", message)
-        return await self._pull(pod, container, image, sandbox=sandbox)
+        return await self._pull(pod, container, image, sandbox=sandbox, logins=logins)
 
     def forget(self, uid: str) -> None:
         """Forgets the failures of a pod that is gone."""
@@ -80,7 +90,13 @@ class ImageKeeper:
             raise errors.StartError("ImageInspectError", message) from e
 
     async def _pull(
-        self, pod: types.Pod, container: spec.AnyContainer, image: str, *, sandbox: cri.PodSandboxConfig
+        self,
+        pod: types.Pod,
+        container: spec.AnyContainer,
+        image: str,
+        *,
+        sandbox: cri.PodSandboxConfig,
+        logins: Logins,
     ) -> records.Image:
         key = (pod.metadata.uid, image)
         self._check_back_off(pod, container, key)
@@ -90,7 +106,7 @@ class ImageKeeper:
             self._event(pod, container, "Normal", "Pulling", f'Pulling image "{container.image}"')
             try:
                 async with asyncio.timeout(PULL_DEADLINE):
-                    pulled = await self._images.pull(image, sandbox=sandbox)
+                    pulled = await self._try(image, await logins(), sandbox=sandbox)
                 found = await self._images.status(pulled)
             except (errors.RuntimeFault, TimeoutError) as e:
                 raise self._failed(pod, container, key, e) from e
@@ -101,6 +117,19 @@ class ImageKeeper:
         message = f'Successfully pulled image "{container.image}" in {took}.{size}'
         self._event(pod, container, "Normal", "Pulled", message)
         return found or records.Image(id=pulled)
+
+    async def _try(self, image: str, known: Sequence[credentials.Credential], *, sandbox: cri.PodSandboxConfig) -> str:
+        """A pull with each fitting login in turn, or without any if none fits; the last failure counts."""
+        fitting = credentials.fitting(image, known)
+        for each in fitting[:-1]:
+            try:
+                return await self._images.pull(image, auth=auth_of(each), sandbox=sandbox)
+            except errors.RuntimeUnavailable:
+                raise
+            except errors.RuntimeFault as e:
+                log.debug("pull of %s as %s: %s", image, each.username, e.message)
+        auth = auth_of(fitting[-1]) if fitting else None
+        return await self._images.pull(image, auth=auth, sandbox=sandbox)
 
     def _check_back_off(self, pod: types.Pod, container: spec.AnyContainer, key: tuple[str, str]) -> None:
         failure = self._failures.get(key)
@@ -129,3 +158,8 @@ class ImageKeeper:
 
     def _event(self, pod: types.Pod, container: spec.AnyContainer, type_: str, reason: str, message: str) -> None:
         self._events.event(spec.reference(pod, container.name), type_, reason, message)
+
+
+def auth_of(login: credentials.Credential) -> cri.AuthConfig:
+    """A login as CRI takes it."""
+    return cri.AuthConfig(username=login.username, password=login.password, identity_token=login.identity_token)

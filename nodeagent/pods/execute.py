@@ -4,6 +4,7 @@ It decides nothing but how; what cannot be made becomes a StartError with the wa
 """
 
 import asyncio
+import functools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from kube.client import errors as client_errors
 from nodeagent import errors
 from nodeagent.cri import records
 from nodeagent.cri.v1 import cri_pb2 as cri
+from nodeagent.images import credentials
 from nodeagent.pods import container as containers
 from nodeagent.pods import dns, environment, files, hooks, observed, plan, sandbox, spec
 from nodeagent.pods.kit import Kit
@@ -124,7 +126,8 @@ class Executor:
         for unused in [c for c in seen.of(it.name) if c.state == "created"]:
             await self._kit.runtime.containers.remove(unused.id)  # its name would be taken
         sandbox_config = self.sandbox_config(pod, box.attempt)
-        image = await self._kit.images.ensure(pod, it, sandbox=sandbox_config)
+        logins = functools.partial(self._logins, pod)
+        image = await self._kit.images.ensure(pod, it, sandbox=sandbox_config, logins=logins)
         config = await self._config(pod, it, start, seen, image=image, volumes=volumes)
         try:
             container_id = await self._kit.runtime.containers.create(box.id, config, sandbox=sandbox_config)
@@ -144,6 +147,22 @@ class Executor:
         self._kit.files.link_log(pod, it.name, container_id, restart_count=start.restart_count)
         await self._post_start(pod, it, container_id, seen)
         return container_id
+
+    async def _logins(self, pod: types.Pod) -> list[credentials.Credential]:
+        """What the pod's pull secrets say; one that is missing or broken is told and left out, as upstream does."""
+        found: list[credentials.Credential] = []
+        for reference in pod.spec.image_pull_secrets:
+            try:
+                content = await self._kit.volumes.secret(pod.metadata.namespace, reference.name)
+                found += credentials.of_secret(content) if content is not None else []
+                why = "it does not exist" if content is None else ""
+            except (VolumeError, ValueError) as e:
+                why = str(e)
+            if why:
+                message = f"Unable to retrieve some image pull secrets ({reference.name}); attempting to pull the image"
+                self.event(pod, "Warning", "FailedToRetrieveImagePullSecret", f"{message} may not succeed.")
+                log.info("pod %s: pull secret %s: %s", spec.key(pod), reference.name, why)
+        return found
 
     def _failed(self, pod: types.Pod, it: spec.AnyContainer, reason: str, message: str) -> errors.StartError:
         self.event(pod, "Warning", "Failed", f"Error: {message}", container=it.name)

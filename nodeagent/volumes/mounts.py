@@ -140,6 +140,11 @@ class Volumes:
             found.append({name: content.data for name, content in contents.items() if content is not None})
         return found[0], found[1]
 
+    async def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
+        """The data of a Secret read once, None when there is none. Raises VolumeError when the API does not answer."""
+        content = await self._objects.read(payload.ObjectKey("secret", namespace, name))
+        return content.data if content is not None else None
+
     def leftovers(self, known: Iterable[str]) -> set[str]:
         """The uids of pods that have a folder on this node and are not among the known ones."""
         return self._folders.known() - set(known) - set(self._pods)

@@ -25,6 +25,7 @@ class FakeRuntime:
         self.store: dict[str, records.Image] = {BUSYBOX: records.Image(id="sha256:bb", tags=(BUSYBOX,), size=1)}
         self.registry: dict[str, records.Image] = {}
         self.calls: list[str] = []
+        self.logins: list[str] = []
         self.fail: dict[str, errors.RuntimeFault] = {}
         self.network_ready = True
         self.with_events = False
@@ -234,6 +235,7 @@ class Images:
     async def pull(
         self, image: str, *, auth: cri.AuthConfig | None = None, sandbox: cri.PodSandboxConfig | None = None
     ) -> str:
+        self._fake.logins.append(auth.username if auth is not None else "")
         self._fake.called(f"PullImage {image}")
         if image not in self._fake.registry:
             raise errors.RuntimeFault("PullImage", f"failed to resolve {image}: not found")

@@ -9,7 +9,7 @@ from nodeagent_given import IMAGE, container, pod
 from nodeagent import errors
 from nodeagent.cri import records
 from nodeagent.cri.v1 import cri_pb2 as cri
-from nodeagent.images import keeper, names
+from nodeagent.images import credentials, keeper, names
 from tests.fakes.clock import LoopClock
 from tests.fakes.runtime import FakeRuntime
 
@@ -42,11 +42,17 @@ class Case:
 
     def __init__(self) -> None:
         self.runtime, self.events, self.clock = FakeRuntime(), Events(), Clock()
+        self.known: list[credentials.Credential] = []
         self.keeper = keeper.ImageKeeper(self.runtime.images, events=self.events, clock=self.clock)  # type: ignore[arg-type]
 
     async def ensure(self, image: str, policy: str | None = None) -> records.Image:
         made = pod(container(image=image, imagePullPolicy=policy))
-        return await self.keeper.ensure(made, made.spec.containers[0], sandbox=cri.PodSandboxConfig())
+        return await self.keeper.ensure(
+            made, made.spec.containers[0], sandbox=cri.PodSandboxConfig(), logins=self.logins
+        )
+
+    async def logins(self) -> list[credentials.Credential]:
+        return self.known
 
     async def refused(self, image: str, policy: str | None = None) -> errors.StartError:
         with pytest.raises(errors.StartError) as caught:
@@ -159,3 +165,18 @@ async def test_an_outage_of_the_runtime_is_no_failure_of_the_image() -> None:
 
 async def down(image: str) -> records.Image | None:
     raise errors.RuntimeUnavailable("ImageStatus", "connection refused")
+
+
+async def test_a_pull_tries_the_logins_that_fit_the_most_specific_first() -> None:
+    case = Case()
+    case.known = [
+        credentials.Credential(pattern="nodeagent.local", username="wide"),
+        credentials.Credential(pattern="nodeagent.local/absent", username="narrow"),
+        credentials.Credential(pattern="example.com", username="other"),
+    ]
+    await case.refused(ABSENT)
+    assert case.runtime.logins == ["narrow", "wide"]
+    case.known, case.runtime.logins = [], []
+    case.clock.time += 10
+    await case.refused(ABSENT)
+    assert case.runtime.logins == [""]
