@@ -21,6 +21,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "action", choices=("plugin", "cleanup"), help="`plugin` answers one CNI call from the environment"
     )
     parser.set_defaults(run=_run)
+    policy = subparsers.add_parser("policy", help="network policies").add_subparsers(required=True, metavar="ACTION")
+    parser = policy.add_parser("explain", help="which policy allows or denies a connection; exit code 0 or 1")
+    parser.add_argument("source", metavar="A", help="who connects: namespace/pod, pod, or address")
+    parser.add_argument("to", metavar="B", help="to whom: the same")
+    parser.add_argument("port", metavar="PORT", help="80, 53/udp, or the name of one of B's ports")
+    parser.add_argument("--kubeconfig", default="", help="default: $KUBECONFIG, else ~/.kube/config")
+    parser.set_defaults(run=_explain)
 
 
 def build(config: Mapping[str, Sequence[Mapping[str, Any]]], deps: Deps) -> Component:
@@ -36,3 +43,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from cni import oneshot
 
     return oneshot.plugin() if arguments.action == "plugin" else oneshot.cleanup()
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from cni.policy import command
+
+    return command.run(arguments)

@@ -11,7 +11,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="cni", description="nodeagent's CNI plugin")
     cni.register(parser.add_subparsers(dest="command", required=True))
     argv = sys.argv[1:]
-    arguments = parser.parse_args(argv if argv[:1] == ["cni"] else ["cni", *argv])
+    arguments = parser.parse_args(argv if argv[:1] in (["cni"], ["policy"]) else ["cni", *argv])
     return int(arguments.run(arguments))
 
 
