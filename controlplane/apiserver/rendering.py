@@ -21,7 +21,7 @@ INCLUDE = ("None", "Metadata", "Object")
 
 def form_of(request: Request, *, watch: bool = False) -> negotiate.Form:
     """The form this request wants; 406 when it wants none of ours."""
-    return negotiate.form(request.headers.get("accept", ""), watch=watch)
+    return negotiate.form(request.headers.get("accept", ""), watch=watch, binary=True)
 
 
 def include_of(request: Request) -> str:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from controlplane.apiserver import rendering, selecting
+from controlplane.apiserver import framing, rendering, selecting
 from controlplane.apiserver.body import ClientGone
 from controlplane.apiserver.context import Context
 from controlplane.apiserver.reply import Answer, Headers, Receive, Send
 from controlplane.apiserver.request import Request
 from controlplane.apiserver.verbs import reading
 from controlplane.store.cache import HistoryGone, ResourceCache
-from controlplane.store.entries import Entry, frame
+from controlplane.store.entries import Entry
 from controlplane.store.watcher import Change, Watcher
 from kube import status
 
@@ -89,8 +89,9 @@ class _Refusal:
 
     async def send(self, request: Request, receive: Receive, send: Send, headers: Headers) -> None:
         """See Answer."""
-        await _start(send, headers)
-        await send({"type": "http.response.body", "body": frame("ERROR", orjson.dumps(self.error.status))})
+        how = framing.of_form(rendering.form_of(request, watch=True))
+        await _start(send, headers, how)
+        await send({"type": "http.response.body", "body": how.frame("ERROR", orjson.dumps(self.error.status))})
 
 
 @dataclass(slots=True)
@@ -105,12 +106,14 @@ class _Stream:
     initial: Sequence[Entry]
     revision: int
     _request: Request = field(init=False)
+    _framing: framing.Framing = framing.LINES
 
     async def send(self, request: Request, receive: Receive, send: Send, headers: Headers) -> None:
         """See Answer."""
         self._request = request
+        self._framing = framing.of_form(rendering.form_of(request, watch=True))
         try:
-            await _start(send, headers)
+            await _start(send, headers, self._framing)
             async with asyncio.TaskGroup() as group:
                 leaving = group.create_task(self._end_with_client(receive))
                 await self._present(send)
@@ -129,7 +132,7 @@ class _Stream:
         pending: list[bytes] = []
         size = 0
         for entry in self.initial:
-            pending.append(frame("ADDED", self._shown(entry.data)))
+            pending.append(self._framing.frame("ADDED", self._shown(entry.data)))
             size += len(pending[-1])
             if size > CHUNK_BYTES:
                 await _send(send, pending)
@@ -162,9 +165,9 @@ class _Stream:
 
     def _frame(self, change: Change) -> bytes:
         kind, event = change
-        if self.line is None:
+        if self.line is None and self._framing is framing.LINES:
             return event.frame(kind)
-        return frame(kind, self.line(event.entry.data))
+        return self._framing.frame(kind, self._shown(event.entry.data))
 
     def _shown(self, data: bytes) -> bytes:
         return data if self.line is None else self.line(data)
@@ -173,11 +176,11 @@ class _Stream:
         data = rendering.bookmark(self._request.resource, revision, initial_end=initial_end)
         if self.line is not None:
             data = self.line(data)
-        return frame("BOOKMARK", data)
+        return self._framing.frame("BOOKMARK", data)
 
 
-async def _start(send: Send, headers: Headers) -> None:
-    headers = [*headers, (b"content-type", b"application/json"), (b"cache-control", b"no-cache, private")]
+async def _start(send: Send, headers: Headers, how: framing.Framing) -> None:
+    headers = [*headers, (b"content-type", how.content_type), (b"cache-control", b"no-cache, private")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": True})
 
