@@ -6,6 +6,7 @@ does not know is found by its cgroup. Must not know how a lab is made.
 
 import contextlib
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -16,23 +17,20 @@ CGROUP_SECONDS = 10.0
 
 
 def end_processes(record: state.Record, *, root: Path = machine.CGROUP_ROOT, patience: float = STOP_SECONDS) -> None:
-    """End everything that runs for this lab: machines first and politely, then the network, then what is left in its
-    cgroups.
-    """
+    """End what the record names: the machines first and politely, then the network between them."""
     machines = [process for process in record.processes if process.name in ("server", *record.nodes)]
     others = [process for process in record.processes if process not in machines]
     left = processes.end(machines, term_seconds=patience) + processes.end(others, term_seconds=0)
     if left:
         names = ", ".join(f"{process.name} ({process.pid})" for process in left)
         raise errors.LabError(f"these processes do not end: {names}")
-    deadline = time.monotonic() + CGROUP_SECONDS
-    while stray := members(record.cgroup, root=root):
-        if time.monotonic() > deadline:
-            raise errors.LabError(f"processes {sorted(stray)} in cgroup {record.cgroup} do not end")
-        for pid in stray:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, 9)
-        time.sleep(0.02)
+
+
+def kill_members(cgroup: str, *, root: Path = machine.CGROUP_ROOT) -> None:
+    """SIGKILL whatever is in this cgroup or below."""
+    for pid in members(cgroup, root=root):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def members(cgroup: str, *, root: Path = machine.CGROUP_ROOT) -> set[int]:
@@ -52,13 +50,19 @@ def trees(cgroup: str, *, root: Path = machine.CGROUP_ROOT) -> list[Path]:
 
 
 def remove_cgroups(cgroup: str, *, root: Path = machine.CGROUP_ROOT) -> None:
-    """Remove the lab's cgroups, and the folder of all labs when this was the last. Raises LabError when one is busy."""
+    """End what is left in the lab's cgroups and remove them, and the folder of all labs when this was the last.
+
+    A machine that was being started when its lab was given up may enter its cgroup only now: so both are done until
+    nothing is left. Raises LabError when something stays.
+    """
     deadline = time.monotonic() + CGROUP_SECONDS
     while tops := trees(cgroup, root=root):
+        kill_members(cgroup, root=root)
         for top in tops:
             _remove_tree(top)
         if time.monotonic() > deadline:
-            raise errors.LabError(f"cgroup {tops[0]} cannot be removed")
+            stray = sorted(members(cgroup, root=root))
+            raise errors.LabError(f"cgroup {tops[0]} cannot be removed; processes in it: {stray}")
         time.sleep(0.01)
     for parent in trees(str(Path(cgroup).parent), root=root):
         with contextlib.suppress(OSError):

@@ -99,13 +99,15 @@ def launch(machine: plan.Machine, *, host: plan.Host) -> Starting:
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=keep, env=env
         )
     os.close(told)
-    said = _read_line(status, deadline=time.monotonic() + BOOT_SECONDS)
-    if said != "started":
+    try:
+        said = _read_line(status, deadline=time.monotonic() + BOOT_SECONDS)
+        if said != "started":
+            raise _failure(machine, said)
+        first = processes.describe(machine.name, processes.only_child(child.pid))
+    except BaseException:
         child.kill()
-        raise _failure(machine, said)
-    return Starting(
-        machine=machine, first=processes.describe(machine.name, processes.only_child(child.pid)), status=status
-    )
+        raise
+    return Starting(machine=machine, first=first, status=status)
 
 
 def finish(starting: Starting) -> None:
