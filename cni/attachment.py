@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
+from cni.capabilities import Bandwidth
 from cni.ipam.ranges import IPAddress
 from cni.result import Address, Interface, Link, Result
 from cni.spec import Environment, NetConf, Network
 
+NO_LIMIT = Bandwidth()
 ANYWHERE_V4 = IPv4Network("0.0.0.0/0")
 ANYWHERE_V6 = IPv6Network("::/0")
 # Locally administered prefix, as the bridge plugin once used it.
@@ -40,6 +42,7 @@ class Attachment:
     mtu: int
     hairpin: bool
     bridge: Bridge
+    bandwidth: Bandwidth = NO_LIMIT
     addresses: tuple[Interface, ...]
     routes: tuple[tuple[Network, IPAddress], ...]
 
@@ -50,6 +53,11 @@ class Made:
 
     bridge_mac: str
     host_mac: str
+
+
+def shaper_name(host_name: str) -> str:
+    """The ifb device through which the packets of a pod with a limit go: named after the host end."""
+    return "ifb" + host_name.removeprefix("veth")
 
 
 def host_name(container_id: str, ifname: str) -> str:
@@ -68,15 +76,25 @@ def plan(config: NetConf, environment: Environment, granted: Sequence[tuple[Inte
     return Attachment(
         host_name=host_name(environment.container_id, environment.ifname),
         pod_name=environment.ifname,
-        pod_mac=mac_for(granted[0][0].ip),
+        pod_mac=config.requested.mac or mac_for(granted[0][0].ip),
         mtu=config.mtu,
         hairpin=config.hairpin,
         bridge=Bridge(name=config.bridge, mac=mac_for(gateways[0].ip), mtu=config.mtu, gateways=gateways),
+        bandwidth=config.requested.bandwidth,
         addresses=tuple(interface for interface, _ in granted),
-        routes=tuple(
-            (route, gateway) for interface, gateway in granted for route in _routes(config, version=interface.version)
-        ),
+        routes=_all_routes(config, granted),
     )
+
+
+def _all_routes(
+    config: NetConf, granted: Sequence[tuple[Interface, IPAddress]]
+) -> tuple[tuple[Network, IPAddress], ...]:
+    """Of two ranges of one IP version the first has the routes."""
+    found: dict[Network, IPAddress] = {}
+    for interface, gateway in granted:
+        for route in _routes(config, version=interface.version):
+            found.setdefault(route, gateway)
+    return tuple(found.items())
 
 
 def _routes(config: NetConf, *, version: int) -> Sequence[Network]:
@@ -86,7 +104,6 @@ def _routes(config: NetConf, *, version: int) -> Sequence[Network]:
 
 def result(attachment: Attachment, made: Made, *, netns: str, dns: dict[str, object]) -> Result:
     """The ADD result of an attachment that was made."""
-    gateways = {gateway.version: str(gateway.ip) for gateway in attachment.bridge.gateways}
     return Result(
         links=(
             Link(name=attachment.bridge.name, mac=made.bridge_mac, mtu=attachment.mtu),
@@ -94,7 +111,8 @@ def result(attachment: Attachment, made: Made, *, netns: str, dns: dict[str, obj
             Link(name=attachment.pod_name, mac=attachment.pod_mac, mtu=attachment.mtu, sandbox=netns),
         ),
         addresses=tuple(
-            Address(address=address, gateway=gateways[address.version], interface=2) for address in attachment.addresses
+            Address(address=address, gateway=str(gateway.ip), interface=2)
+            for address, gateway in zip(attachment.addresses, attachment.bridge.gateways, strict=True)
         ),
         routes=tuple({"dst": str(route), "gw": str(gateway)} for route, gateway in attachment.routes),
         dns=dns,

@@ -16,8 +16,8 @@ from cni.netlink.wire import IPAddress
 NAMES = ("portMappings", "bandwidth", "ips", "mac", "ipRanges", "dns")
 PROTOCOLS = ("tcp", "udp", "sctp")
 MAC = re.compile(r"[0-9a-f]{2}([:-][0-9a-f]{2}){5}\Z", re.IGNORECASE)
-# Of the kernel's tbf: the rate travels in bytes a second, and a burst in 32 bits.
-MAX_BURST_BITS = (1 << 32) * 8 - 1
+# containerd passes this for a burst that nobody has chosen; at its word half a gigabyte would pass without limit.
+UNCHOSEN_BURST_BITS = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -32,7 +32,7 @@ class PortMapping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bandwidth:
-    """Limits in bits a second and bits, as the pod sees them: ingress is what comes to it. 0 is no limit."""
+    """Limits in bits a second and bits, as the pod sees them: ingress is what comes to it. A rate of 0 is no limit."""
 
     ingress_rate: int = 0
     ingress_burst: int = 0
@@ -116,8 +116,8 @@ def _bandwidth(value: object) -> Bandwidth:
         egress_burst=_bits(fields, "egressBurst"),
     )
     for name, rate, burst in (
-        ("ingress", found.ingress_rate, found.ingress_burst),
-        ("egress", found.egress_rate, found.egress_burst),
+        ("ingress", found.ingress_rate, fields.get("ingressBurst")),
+        ("egress", found.egress_rate, fields.get("egressBurst")),
     ):
         if burst and not rate:
             raise _invalid(f"runtimeConfig.bandwidth.{name}Rate", f"is needed with {name}Burst")
@@ -128,7 +128,7 @@ def _bits(fields: Mapping[str, Any], name: str) -> int:
     value = fields.get(name) or 0
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise _invalid(f"runtimeConfig.bandwidth.{name}", f"{value!r} is not a number of bits")
-    return min(value, MAX_BURST_BITS) if name.endswith("Burst") else value
+    return 0 if name.endswith("Burst") and value >= UNCHOSEN_BURST_BITS else value
 
 
 def _addresses(wishes: Mapping[str, Any], cni: Mapping[str, Any], args: Mapping[str, str]) -> tuple[IPAddress, ...]:

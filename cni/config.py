@@ -11,7 +11,7 @@ from kube.runtime.config import Section
 
 KIND = "CNIConfiguration"
 # Only what the plugin does: a runtime passes nothing else.
-CAPABILITIES = ("portMappings",)
+CAPABILITIES = ("portMappings", "bandwidth", "ips", "mac", "ipRanges")
 
 
 class CNIConfiguration(Section, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ Owns the order of netlink batches. Must not know leases, CNI's wire format or th
 thread.
 """
 
+import contextlib
 import errno
 import os
 import socket
@@ -11,11 +12,13 @@ import struct
 from collections.abc import Sequence
 from typing import Protocol
 
-from cni import errors, netns
-from cni.attachment import Attachment, Bridge, Made
-from cni.netlink import addresses, connection, interfaces, routes, wire
+from cni import errors, netns, sysctls
+from cni.attachment import Attachment, Bridge, Made, shaper_name
+from cni.netlink import addresses, connection, interfaces, routes, shaping, wire
 
 ETH_P_ARP = 0x0806
+ADVERTISEMENT, OVERRIDE = 136, 0x20000000
+MINIMAL_BURST_BYTES = 32 * 1024
 BROADCAST_MAC = b"\xff" * 6
 
 
@@ -49,6 +52,7 @@ class KernelLinks:
                 bridge = ensure_bridge(host, attachment.bridge)
                 made = _make_pair(host, attachment, netns=descriptor, bridge=bridge)
                 try:
+                    shape(host, attachment)
                     _configure_pod(attachment, netns_descriptor=descriptor)
                 except BaseException:
                     _delete(host, attachment.host_name)
@@ -95,6 +99,7 @@ def ensure_bridge(host: connection.Socket, bridge: Bridge) -> interfaces.LinkSta
     """The bridge, made with its gateway addresses when it is not there or lost them."""
     found = host.link(bridge.name)
     if found is None:
+        sysctls.prepare_host(gateway.version for gateway in bridge.gateways)
         try:
             host.apply([interfaces.new_bridge(bridge.name, mtu=bridge.mtu, mac=bridge.mac)])
         except wire.NetlinkError as error:
@@ -103,6 +108,8 @@ def ensure_bridge(host: connection.Socket, bridge: Bridge) -> interfaces.LinkSta
         found = host.link(bridge.name)
     if found is None:
         raise wire.NetlinkError(errno.ENODEV, f"find bridge {bridge.name}")
+    if any(gateway.version == 6 for gateway in bridge.gateways):
+        sysctls.quiet_ipv6(bridge.name)
     present = {
         text
         for index, text in map(addresses.parse_address, host.ask(addresses.dump_addresses()))
@@ -146,7 +153,7 @@ def _configure_pod(attachment: Attachment, *, netns_descriptor: int) -> None:
     with netns.entered(netns_descriptor), connection.Socket() as pod:
         index = socket.if_nametoindex(attachment.pod_name)
         if any(address.version == 6 for address in attachment.addresses):
-            _quiet_ipv6(attachment.pod_name)
+            sysctls.quiet_ipv6(attachment.pod_name)
         pod.apply(
             [
                 interfaces.link_up(1),
@@ -158,18 +165,43 @@ def _configure_pod(attachment: Attachment, *, netns_descriptor: int) -> None:
         _announce(attachment)
 
 
-def _quiet_ipv6(ifname: str) -> None:
-    for key in ("accept_dad", "accept_ra"):
-        try:
-            with open(f"/proc/sys/net/ipv6/conf/{ifname}/{key}", "w") as sysctl:
-                sysctl.write("0")
-        except OSError:
-            continue  # the address itself is added without duplicate detection
+def shape(host: connection.Socket, attachment: Attachment) -> None:
+    """Puts the pod's limits on its host end: what goes to the pod waits there, what it sends in an ifb device."""
+    limits = attachment.bandwidth
+    port = host.link(attachment.host_name) if limits.ingress_rate or limits.egress_rate else None
+    if port is None:
+        return
+    if limits.ingress_rate:
+        host.apply([_bucket(port.index, limits.ingress_rate, limits.ingress_burst)])
+    if limits.egress_rate:
+        name = shaper_name(attachment.host_name)
+        host.apply([interfaces.delete_link(name), shaping.new_ifb(name, mtu=attachment.mtu)])
+        ifb = host.link(name)
+        if ifb is None:
+            raise wire.NetlinkError(errno.ENODEV, f"find {name}")
+        host.apply(
+            [
+                _bucket(ifb.index, limits.egress_rate, limits.egress_burst),
+                shaping.ingress(port.index),
+                shaping.redirect(port.index, to=ifb.index),
+            ]
+        )
+
+
+def _bucket(index: int, rate: int, burst: int) -> wire.Message:
+    """From bits to bytes; a burst that nobody chose is a tenth of a second, and never less than a few packets."""
+    return shaping.token_bucket(index, rate=max(rate // 8, 1), burst=burst // 8 or max(rate // 80, MINIMAL_BURST_BYTES))
 
 
 def _announce(attachment: Attachment) -> None:
-    """A gratuitous ARP for each IPv4 address: neighbours may still know the address from a pod that is gone."""
+    """A gratuitous ARP or unsolicited neighbour advertisement for each address.
+
+    Neighbours may still know the address from a pod that is gone.
+    """
     mac = wire.mac_bytes(attachment.pod_mac)
+    for address in attachment.addresses:
+        if address.version == 6:
+            _advertise(attachment.pod_name, address.ip.packed, mac)
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as raw:
         raw.bind((attachment.pod_name, ETH_P_ARP))
         for address in attachment.addresses:
@@ -179,8 +211,19 @@ def _announce(attachment: Attachment) -> None:
                 raw.send(BROADCAST_MAC + mac + struct.pack("!H", ETH_P_ARP) + arp)
 
 
+def _advertise(ifname: str, address: bytes, mac: bytes) -> None:
+    """RFC 4861, 4.4: type 136, override flag, target, target link-layer address; the kernel adds the checksum."""
+    body = struct.pack("!BBHI", ADVERTISEMENT, 0, 0, OVERRIDE) + address + bytes([2, 1]) + mac
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_ICMPV6) as raw:
+        raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+        index = socket.if_nametoindex(ifname)
+        with contextlib.suppress(OSError):  # the link may need a moment for its own address
+            raw.bind((socket.inet_ntop(socket.AF_INET6, address), 0, 0, 0))
+            raw.sendto(body, ("ff02::1", 0, 0, index))
+
+
 def _delete(host: connection.Socket, name: str) -> None:
-    host.apply([interfaces.delete_link(name)])
+    host.apply([interfaces.delete_link(name), interfaces.delete_link(shaper_name(name))])
 
 
 def _host_problems(host: connection.Socket, attachment: Attachment) -> list[str]:

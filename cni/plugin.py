@@ -87,7 +87,7 @@ class Plugin:
     def _add(self, config: spec.NetConf, environment: spec.Environment) -> Mapping[str, Any]:
         key = {"container_id": environment.container_id, "ifname": environment.ifname}
         leases, ports = self._leases(config), self._ports(config)
-        granted = leases.allocate(ranges.parse_sets(config.ranges), **key)
+        granted = leases.allocate(ranges.parse_sets(config.ranges), wanted=config.requested.addresses, **key)
         with contextlib.ExitStack() as undo:
             undo.callback(leases.release, **key)
             wanted = attachment.plan(config, environment, granted)
@@ -100,9 +100,9 @@ class Plugin:
                 record = Record(addresses=addresses, ports=config.requested.ports, **key)
                 ports.publish(record, bridge=config.bridge)
             undo.pop_all()
-        return attachment.result(wanted, made, netns=environment.netns, dns=dict(config.dns)).body(
-            version=config.version
-        )
+        return attachment.result(
+            wanted, made, netns=environment.netns, dns=dict(config.requested.dns or config.dns)
+        ).body(version=config.version)
 
     def _del(self, config: spec.NetConf, environment: spec.Environment) -> None:
         failures: list[errors.CniError] = []

@@ -137,6 +137,7 @@ def parse_config(document: Mapping[str, Any], *, version: str, args: Mapping[str
     ipam = _mapping(document, "ipam")
     if ipam.get("type", "host-local") != "host-local":
         raise errors.CniError(errors.UNSUPPORTED_FIELD, "unsupported field ipam.type", details=repr(ipam.get("type")))
+    wishes = capabilities.parse(document, args or {})
     mtu = document.get("mtu", 0)
     if not isinstance(mtu, int) or isinstance(mtu, bool) or not (mtu == 0 or 68 <= mtu <= 65535):
         raise _invalid("mtu", f"{mtu!r} is not 0 or between 68 and 65535")
@@ -149,13 +150,13 @@ def parse_config(document: Mapping[str, Any], *, version: str, args: Mapping[str
         bridge=bridge,
         mtu=mtu,
         hairpin=bool(document.get("hairpinMode", True)),
-        ranges=_ranges(ipam),
+        ranges=_range_sets(wishes.ranges) + _ranges(ipam),
         routes=_routes(ipam),
         data_dir=str(ipam.get("dataDir") or "/var/lib/cni/networks"),
         dns=_mapping(document, "dns"),
         previous=document.get("prevResult"),
         valid_attachments=_attachments(document),
-        requested=capabilities.parse(document, args or {}),
+        requested=wishes,
     )
 
 
@@ -178,7 +179,11 @@ def _ranges(ipam: Mapping[str, Any]) -> tuple[tuple[Mapping[str, str], ...], ...
             if "subnet" in ipam
             else []
         )
-    if not isinstance(sets, list) or not all(
+    return _range_sets(sets)
+
+
+def _range_sets(sets: object) -> tuple[tuple[Mapping[str, str], ...], ...]:
+    if not isinstance(sets, list | tuple) or not all(
         isinstance(s, list) and s and all(isinstance(r, dict) for r in s) for s in sets
     ):
         raise _invalid("ipam.ranges", "must be a list of non-empty lists of ranges")

@@ -72,6 +72,29 @@ def parse_sets(sets: Sequence[Sequence[Mapping[str, str]]]) -> tuple[tuple[Range
     return parsed
 
 
+def choose(sets: Sequence[Sequence[Range]], wanted: Sequence[IPAddress]) -> Mapping[int, IPAddress]:
+    """The wanted address of each range set by the set's number. Raises CniError 7 for one that fits nowhere."""
+    chosen: dict[int, IPAddress] = {}
+    for address in wanted:
+        fitting = [
+            number
+            for number, entries in enumerate(sets)
+            if number not in chosen and any(address in entry and _usable(address, entry) for entry in entries)
+        ]
+        if not fitting:
+            raise errors.CniError(
+                errors.INVALID_CONFIG,
+                "invalid network config: runtimeConfig.ips",
+                details=f"{address} is not an address that any free range set can give",
+            )
+        chosen[fitting[0]] = address
+    return chosen
+
+
+def _usable(address: IPAddress, entry: Range) -> bool:
+    return next(_span(entry, int(address), int(address)), None) is not None
+
+
 def candidates(ranges: Sequence[Range], *, last: IPAddress | None) -> Iterator[tuple[IPAddress, Range]]:
     """Every address of the set once, beginning after `last` and wrapping round; gateways are left out."""
     begin = next((i for i, entry in enumerate(ranges) if last is not None and last in entry), None)

@@ -33,9 +33,12 @@ class Leases(Protocol):
     """Where leases live. Every method is safe between processes."""
 
     def allocate(
-        self, sets: Sequence[Sequence[Range]], *, container_id: str, ifname: str
+        self, sets: Sequence[Sequence[Range]], *, container_id: str, ifname: str, wanted: Sequence[IPAddress] = ()
     ) -> list[tuple[Interface, IPAddress]]:
-        """One address per range set with its gateway. Raises CniError when a set is used up or a lease exists."""
+        """One address per range set with its gateway, a `wanted` one where it belongs to the set.
+
+        Raises CniError when a set is used up, a wanted address cannot be had, or the interface has a lease.
+        """
         ...
 
     def release(self, *, container_id: str, ifname: str) -> list[IPAddress]:
@@ -54,8 +57,9 @@ class DiskLeases:
         self._folder = folder
 
     def allocate(
-        self, sets: Sequence[Sequence[Range]], *, container_id: str, ifname: str
+        self, sets: Sequence[Sequence[Range]], *, container_id: str, ifname: str, wanted: Sequence[IPAddress] = ()
     ) -> list[tuple[Interface, IPAddress]]:
+        chosen = ranges.choose(sets, wanted)
         with self._locked():
             if any(lease.container_id == container_id and lease.ifname == ifname for lease in self.held()):
                 raise errors.CniError(
@@ -63,8 +67,14 @@ class DiskLeases:
                 )
             taken: list[tuple[Interface, IPAddress]] = []
             try:
+                content = f"{container_id}\r\n{ifname}".encode()
                 for number, entries in enumerate(sets):
-                    taken.append(self._take(number, entries, content=f"{container_id}\r\n{ifname}".encode()))
+                    address = chosen.get(number)
+                    taken.append(
+                        self._take_one(address, entries, content=content)
+                        if address
+                        else self._take(number, entries, content=content)
+                    )
             except BaseException:
                 for interface, _ in taken:
                     self._path(interface.ip).unlink(missing_ok=True)
@@ -95,10 +105,18 @@ class DiskLeases:
             if self._reserve(address, content):
                 self._remember(number, address)
                 return ip_interface(f"{address}/{entry.subnet.prefixlen}"), entry.gateway
-        spans = ", ".join(f"{entry.start}-{entry.end}" for entry in entries)
         raise errors.CniError(
-            errors.ADDRESSES_EXHAUSTED, "no IP addresses available", details=f"range set {number}: {spans}"
+            errors.ADDRESSES_EXHAUSTED, "no IP addresses available", details=_used(number, entries, self.held())
         )
+
+    def _take_one(self, address: IPAddress, entries: Sequence[Range], *, content: bytes) -> tuple[Interface, IPAddress]:
+        entry = next(entry for entry in entries if address in entry)
+        if not self._reserve(address, content):
+            holder = next((lease.container_id for lease in self.held() if lease.address == address), "another")
+            raise errors.CniError(
+                errors.ADDRESSES_EXHAUSTED, f"requested address {address} is in use", details=f"by sandbox {holder}"
+            )
+        return ip_interface(f"{address}/{entry.subnet.prefixlen}"), entry.gateway
 
     def _reserve(self, address: IPAddress, content: bytes) -> bool:
         path = self._path(address)
@@ -141,6 +159,13 @@ class DiskLeases:
             yield
         finally:
             os.close(descriptor)
+
+
+def _used(number: int, entries: Sequence[Range], held: Sequence[Lease]) -> str:
+    spans = ", ".join(f"{entry.start}-{entry.end}" for entry in entries)
+    mine = [lease for lease in held if any(lease.address in entry for entry in entries)]
+    sandboxes = {lease.container_id for lease in mine}
+    return f"range set {number} ({spans}): {len(mine)} used by {len(sandboxes)} sandboxes"
 
 
 def _leases(entries: Iterable[tuple[str, str]]) -> Iterator[Lease]:

@@ -57,14 +57,15 @@ class LinkState:
     vxlan: Vxlan | None = None
 
 
-def _interface(*, index: int = 0, up: bool = False) -> bytes:
+def interface_head(*, index: int = 0, up: bool = False) -> bytes:
+    """The ifinfomsg that begins every message about an interface."""
     flags = IFF_UP if up else 0
     return struct.pack("=BBHiII", 0, 0, 0, index, flags, flags)
 
 
 def new_bridge(name: str, *, mtu: int, mac: str) -> Message:
     """Creates a bridge that is up, with a fixed MAC (else it changes as ports come and go)."""
-    parts = _interface(up=True) + text(IFLA_IFNAME, name) + attribute(IFLA_ADDRESS, mac_bytes(mac))
+    parts = interface_head(up=True) + text(IFLA_IFNAME, name) + attribute(IFLA_ADDRESS, mac_bytes(mac))
     parts += number(IFLA_MTU, mtu) if mtu else b""
     parts += nested(IFLA_LINKINFO, text(INFO_KIND, "bridge"))
     return Message(NEWLINK, CREATE | EXCL, parts, f"create bridge {name}")
@@ -73,9 +74,9 @@ def new_bridge(name: str, *, mtu: int, mac: str) -> Message:
 def new_veth(name: str, *, peer: str, peer_mac: str, peer_netns: int, master: int, mtu: int) -> Message:
     """Creates a pair in one message: the host end up and in its bridge, the peer already in the pod's namespace."""
     size = number(IFLA_MTU, mtu) if mtu else b""
-    other = _interface() + text(IFLA_IFNAME, peer) + attribute(IFLA_ADDRESS, mac_bytes(peer_mac)) + size
+    other = interface_head() + text(IFLA_IFNAME, peer) + attribute(IFLA_ADDRESS, mac_bytes(peer_mac)) + size
     other += number(IFLA_NET_NS_FD, peer_netns)
-    parts = _interface(up=True) + text(IFLA_IFNAME, name) + size + number(IFLA_MASTER, master)
+    parts = interface_head(up=True) + text(IFLA_IFNAME, name) + size + number(IFLA_MASTER, master)
     parts += nested(IFLA_LINKINFO, text(INFO_KIND, "veth"), nested(INFO_DATA, attribute(VETH_INFO_PEER, other)))
     return Message(NEWLINK, CREATE | EXCL, parts, f"create veth {name}")
 
@@ -87,41 +88,43 @@ def new_vxlan(name: str, *, mac: str, mtu: int, vxlan: Vxlan) -> Message:
     if local:
         data += attribute(VXLAN_LOCAL if local.version == 4 else VXLAN_LOCAL6, local.packed)
     data += attribute(VXLAN_LEARNING, bytes([vxlan.learning])) + attribute(VXLAN_PORT, struct.pack("!H", vxlan.port))
-    parts = _interface(up=True) + text(IFLA_IFNAME, name) + attribute(IFLA_ADDRESS, mac_bytes(mac))
+    parts = interface_head(up=True) + text(IFLA_IFNAME, name) + attribute(IFLA_ADDRESS, mac_bytes(mac))
     parts += number(IFLA_MTU, mtu) + nested(IFLA_LINKINFO, text(INFO_KIND, "vxlan"), nested(INFO_DATA, data))
     return Message(NEWLINK, CREATE | EXCL, parts, f"create VXLAN device {name}")
 
 
 def set_mtu(index: int, *, mtu: int) -> Message:
     """Changes an interface's MTU in bytes."""
-    return Message(NEWLINK, 0, _interface(index=index) + number(IFLA_MTU, mtu), f"set MTU {mtu} on interface {index}")
+    return Message(
+        NEWLINK, 0, interface_head(index=index) + number(IFLA_MTU, mtu), f"set MTU {mtu} on interface {index}"
+    )
 
 
 def set_hairpin(name: str) -> Message:
     """Lets a bridge port send a frame back where it came from: a pod that reaches itself through its Service."""
     slave = nested(INFO_SLAVE_DATA, attribute(BRPORT_HAIRPIN, b"\x01"))
-    parts = _interface() + text(IFLA_IFNAME, name) + nested(IFLA_LINKINFO, text(INFO_SLAVE_KIND, "bridge"), slave)
+    parts = interface_head() + text(IFLA_IFNAME, name) + nested(IFLA_LINKINFO, text(INFO_SLAVE_KIND, "bridge"), slave)
     return Message(NEWLINK, 0, parts, f"set hairpin on {name}")
 
 
 def link_up(index: int) -> Message:
     """Brings an interface up."""
-    return Message(NEWLINK, 0, _interface(index=index, up=True), f"bring up interface {index}")
+    return Message(NEWLINK, 0, interface_head(index=index, up=True), f"bring up interface {index}")
 
 
 def delete_link(name: str) -> Message:
     """Removes an interface (and its veth peer); one that is gone is no failure."""
-    return Message(DELLINK, 0, _interface() + text(IFLA_IFNAME, name), f"delete interface {name}", GONE)
+    return Message(DELLINK, 0, interface_head() + text(IFLA_IFNAME, name), f"delete interface {name}", GONE)
 
 
 def get_link(name: str) -> Message:
     """Asks for one interface."""
-    return Message(GETLINK, 0, _interface() + text(IFLA_IFNAME, name), f"look up interface {name}")
+    return Message(GETLINK, 0, interface_head() + text(IFLA_IFNAME, name), f"look up interface {name}")
 
 
 def dump_links() -> Message:
     """Asks for all interfaces."""
-    return Message(GETLINK, DUMP, _interface(), "list interfaces")
+    return Message(GETLINK, DUMP, interface_head(), "list interfaces")
 
 
 def parse_link(body: bytes) -> LinkState:

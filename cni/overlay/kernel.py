@@ -4,13 +4,12 @@ Routes carry our protocol number and the other entries lie on our devices, so no
 nodes. Blocking: use it from a thread.
 """
 
-import contextlib
 import errno
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_interface
-from pathlib import Path
 from typing import Protocol
 
+from cni import sysctls
 from cni.netlink import addresses, connection, interfaces, neighbours, routes, wire
 from cni.netlink.interfaces import LinkState, Vxlan
 from cni.netlink.wire import IPAddress, Message
@@ -122,9 +121,8 @@ def _create(host: connection.Socket, device: Device, vxlan: Vxlan, present: Mapp
             wanted = f"{error.wanted} (remove {', '.join(rivals)}, which uses VNI {peers.VNI} on port {plan.PORT})"
             raise wire.NetlinkError(error.errno, wanted) from error
         raise
-    with contextlib.suppress(OSError):
-        # A peer may answer by the other way, direct or encapsulated.
-        Path(f"/proc/sys/net/ipv4/conf/{device.name}/rp_filter").write_text(LOOSE)
+    # A peer may answer by the other way, direct or encapsulated.
+    sysctls.put(f"ipv4/conf/{device.name}/rp_filter", LOOSE)
 
 
 def _mended(device: Device, found: LinkState) -> list[Message]:

@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol
 
-from cni import errors
+from cni import errors, sysctls
 from cni.capabilities import PortMapping
 from cni.ports import ruleset
 from cni.ports.ruleset import Record
@@ -131,11 +131,7 @@ def _apply(text: str) -> None:
 
 def _allow_loopback(record: Record, bridge: str) -> None:
     if any(address.version == 4 for address in record.addresses):
-        path = Path(f"/proc/sys/net/ipv4/conf/{bridge}/route_localnet")
-        try:
-            path.write_text("1")
-        except OSError as error:
-            log.warning("host ports cannot be reached by 127.0.0.1: %s: %s", path, error)
+        sysctls.put(f"ipv4/conf/{bridge}/route_localnet", "1")
 
 
 def _forget_flows(record: Record) -> None:

@@ -274,3 +274,56 @@ def test_a_bad_wish_of_the_runtime_names_the_key(runtime: Runtime, wishes: Any, 
     assert (code, error["code"]) == (1, 7)
     assert named in error["msg"]
     assert runtime.leases() == set()
+
+
+def test_a_requested_address_and_mac_are_given(runtime: Runtime) -> None:
+    wishes = {"ips": ["10.1.2.5"], "mac": "02-11-22-33-44-55"}
+    code, result = runtime.call("ADD", config=runtime.config(runtimeConfig=wishes))
+    assert code == 0
+    assert result["ips"][0]["address"] == "10.1.2.5/29"
+    assert result["interfaces"][2]["mac"] == "02:11:22:33:44:55"
+
+
+def test_cni_args_may_ask_for_an_address_too(runtime: Runtime) -> None:
+    _, result = runtime.call("ADD", CNI_ARGS="IgnoreUnknown=1;IP=10.1.2.6")
+    assert result["ips"][0]["address"] == "10.1.2.6/29"
+
+
+@pytest.mark.parametrize("address", ["10.1.2.1", "10.1.2.7", "10.9.9.9", "fd00::2"])
+def test_an_address_that_no_range_can_give_is_refused_by_name(runtime: Runtime, address: str) -> None:
+    code, error = runtime.call("ADD", config=runtime.config(runtimeConfig={"ips": [address]}))
+    assert (code, error["code"]) == (1, 7)
+    assert address in error["details"]
+
+
+def test_a_requested_address_in_use_names_its_holder(runtime: Runtime) -> None:
+    wishes = runtime.config(runtimeConfig={"ips": ["10.1.2.5"]})
+    runtime.call("ADD", "first", config=wishes)
+    code, error = runtime.call("ADD", "second", config=wishes, CNI_NETNS="/run/netns/other")
+    assert code == 1
+    assert "10.1.2.5" in error["msg"]
+    assert "first" in error["details"]
+    assert runtime.leases() == {"10.1.2.5"}
+
+
+def test_ranges_of_the_runtime_come_before_those_of_the_configuration(runtime: Runtime) -> None:
+    wishes = {"ipRanges": [[{"subnet": "10.7.0.0/24"}]]}
+    _, result = runtime.call("ADD", config=runtime.config(runtimeConfig=wishes))
+    assert [ip["address"] for ip in result["ips"]] == ["10.7.0.2/24", "10.1.2.2/29"]
+    assert [ip["gateway"] for ip in result["ips"]] == ["10.7.0.1", "10.1.2.1"]
+    assert result["routes"] == [{"dst": "0.0.0.0/0", "gw": "10.7.0.1"}]
+
+
+def test_an_exhausted_range_says_how_many_addresses_are_used_by_how_many_sandboxes(runtime: Runtime) -> None:
+    for number in range(5):
+        runtime.links.namespaces.add(f"/run/netns/{number}")
+        runtime.call("ADD", f"c{number}", CNI_NETNS=f"/run/netns/{number}")
+    _, error = runtime.call("ADD", "last")
+    assert "5 used by 5 sandboxes" in error["details"]
+
+
+def test_the_burst_that_containerd_passes_for_none_is_none(runtime: Runtime) -> None:
+    limits = {"IngressRate": 10_000_000, "IngressBurst": 4294967295, "EgressRate": 0, "EgressBurst": 0}
+    assert runtime.call("ADD", config=runtime.config(runtimeConfig={"bandwidth": limits}))[0] == 0
+    ((_, made),) = runtime.links.pairs.values()
+    assert (made.bandwidth.ingress_rate, made.bandwidth.ingress_burst) == (10_000_000, 0)
