@@ -47,7 +47,10 @@ def _message(fields: Message, data: bytes, depth: int) -> Object:
         field = fields.get(number)
         if field is None:
             continue  # a field of another release
-        if field.shape == "{":
+        if field.kind == "s" and field.shape in ("", "!", "*"):  # more than half of all fields
+            if raw or field.shape:
+                found[field.name] = wire.text(raw)
+        elif field.shape == "{":
             key, value = _pair(field.kind, wire.opaque(raw), depth)
             found.setdefault(field.name, {})[key] = value
         elif field.shape == "[":

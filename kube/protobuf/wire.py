@@ -17,14 +17,21 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     """The fields of a message: number and raw value. Raises Malformed."""
     at, end = 0, len(data)
     while at < end:
-        key, at = _varint(data, at)
+        key = data[at]
+        at += 1
+        if key > 0x7F:
+            key, at = _varint(data, at - 1)
         number, kind = key >> 3, key & 7
         if kind == VARINT:
             value, at = _varint(data, at)
             yield number, value
             continue
         if kind == BYTES:
-            size, at = _varint(data, at)
+            if at < end and data[at] < 0x80:  # nearly all are that short
+                size = data[at]
+                at += 1
+            else:
+                size, at = _varint(data, at)
         elif kind in _SIZES:
             size = _SIZES[kind]
         else:
