@@ -22,6 +22,7 @@ from nodeagent.resources import cgroups, tree
 from nodeagent.server import KubeletServer
 from nodeagent.sources import api
 from nodeagent.sources import files as manifests
+from nodeagent.stats import collect
 from nodeagent.status import write
 from nodeagent.volumes import Volumes
 
@@ -126,6 +127,18 @@ class Parts:
             )
         self.files = files.PodFiles(settings.root, pod_logs=settings.pod_logs, container_logs=settings.container_logs)
 
+    def _figures(self) -> collect.Collector:
+        settings = self._settings
+        return collect.Collector(
+            node_name=settings.node_name,
+            clock=self._deps.clock,
+            layout=lambda: self.kit.layout,
+            pods=lambda: [(view.fresh(worker), worker.seen) for worker in self.pool.workers],
+            root=machine.existing(settings.root),
+            pod_root=settings.root / "pods",
+            logs=self.files.logs_of,
+        )
+
     def settle_layout(self) -> None:
         """cgroup names as the runtime wants them, where it can say so; then everything that depends on them."""
         info = self.health.info
@@ -142,6 +155,7 @@ class Parts:
         if self.folder is not None:
             sources.append(self.folder)
         self.pool = pool.PodPool(self.kit, sources=sources, node=self._admission)
+        self.figures = self._figures()
 
     def with_api(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
         """The parts that only make sense with an API server, by name."""
@@ -194,6 +208,7 @@ class Parts:
             registry=self._deps.registry,
             node_name=self._settings.node_name,
             health=self.health.runtime_problem,
+            figures=self.figures,
             configz=lambda: msgspec.to_builtins(kubelet),
         )
 

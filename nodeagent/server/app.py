@@ -90,9 +90,15 @@ class App:
         await answer_health(exchange, self._health)
 
     async def _metrics(self, exchange: Exchange, rest: list[str]) -> None:
-        if rest:
-            raise ReplyError(404, "404 page not found")
-        await exchange.text(metrics.exposition(self._registry), kind=metrics.CONTENT_TYPE)
+        match rest:
+            case []:
+                await exchange.text(metrics.exposition(self._registry), kind=metrics.CONTENT_TYPE)
+            case ["resource"]:
+                await self._reading.resource_metrics(exchange)
+            case ["cadvisor"]:
+                await self._reading.cadvisor_metrics(exchange)
+            case _:
+                raise ReplyError(404, "404 page not found")
 
     async def _stats(self, exchange: Exchange, rest: list[str]) -> None:
         if rest != ["summary"]:

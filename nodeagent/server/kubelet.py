@@ -18,6 +18,7 @@ from kube.runtime.clock import Clock
 from nodeagent.cri.runtime import Runtime
 from nodeagent.server import app, locate, reading, streaming
 from nodeagent.server.access import Access
+from nodeagent.stats.collect import Collector
 
 
 class KubeletServer:
@@ -36,6 +37,7 @@ class KubeletServer:
         registry: CollectorRegistry,
         node_name: str,
         health: app.Health,
+        figures: Collector,
         configz: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         locator = locate.Locator(pods=pods, runtime=runtime)
@@ -49,9 +51,7 @@ class KubeletServer:
         self._app = app.App(
             access=Access(client=client, clock=clock, node_name=node_name),
             locator=locator,
-            reading=reading.Reading(
-                locator=locator, runtime=runtime, clock=clock, node_name=node_name, configz=configz
-            ),
+            reading=reading.Reading(locator=locator, runtime=runtime, clock=clock, figures=figures, configz=configz),
             streaming=streaming.Streaming(runtime.execs),
             run=runtime.execs.run,
             registry=registry,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 
 from kube import types
 from kube.runtime import clock as clocks
@@ -21,6 +20,11 @@ from nodeagent.cri.runtime import Runtime
 from nodeagent.logs import line, read
 from nodeagent.server.exchange import Exchange, ReplyError
 from nodeagent.server.locate import Locator
+from nodeagent.stats import collect, metrics
+from nodeagent.stats import summary as summaries
+
+Figures = collect.Collector
+VERSION = "nodeagent"
 
 
 class Reading:
@@ -32,13 +36,13 @@ class Reading:
         locator: Locator,
         runtime: Runtime,
         clock: clocks.Clock,
-        node_name: str,
+        figures: Figures,
         configz: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._locator = locator
         self._runtime = runtime
         self._clock = clock
-        self._node_name = node_name
+        self._figures = figures
         self._configz = configz
 
     async def pods(self, exchange: Exchange) -> None:
@@ -61,10 +65,20 @@ class Reading:
         await exchange.json({"kubeletconfig": self._configz()})
 
     async def summary(self, exchange: Exchange) -> None:
-        """Figures of the node, and which pods it has. Figures of pods are not measured yet, so none are given."""
-        node = await asyncio.to_thread(_node_figures, clocks.rfc3339(self._clock.now()))
-        pods = [{"podRef": _reference(pod)} for pod in self._locator.pods()]
-        await exchange.json({"node": {"nodeName": self._node_name, **node}, "pods": pods})
+        """Figures of the node and its pods."""
+        brief = exchange.parameter("only_cpu_and_memory") in ("1", "true")
+        found = await asyncio.to_thread(self._figures, disk=not brief)
+        await exchange.json(summaries.summary(found, only_cpu_and_memory=brief))
+
+    async def resource_metrics(self, exchange: Exchange) -> None:
+        """What metrics-server reads."""
+        found = await asyncio.to_thread(self._figures)
+        await exchange.text(metrics.resource(found), kind=metrics.CONTENT_TYPE)
+
+    async def cadvisor_metrics(self, exchange: Exchange) -> None:
+        """What Prometheus reads of containers."""
+        found = await asyncio.to_thread(self._figures)
+        await exchange.text(metrics.cadvisor(found, version=VERSION), kind=metrics.CONTENT_TYPE)
 
     async def logs(self, exchange: Exchange, namespace: str, name: str, container: str) -> None:
         """A container's log, as the query wants it."""
@@ -155,22 +169,3 @@ def _identified(pod: types.Pod) -> dict[str, Any]:
 def _running(box: records.Sandbox, containers: list[records.Container]) -> dict[str, Any]:
     own = [{"name": c.name, "image": c.image} for c in containers if c.sandbox_id == box.id and c.state == "running"]
     return {"metadata": {"name": box.name, "namespace": box.namespace, "uid": box.uid}, "spec": {"containers": own}}
-
-
-def _reference(pod: types.Pod) -> dict[str, str]:
-    return {"name": pod.metadata.name, "namespace": pod.metadata.namespace, "uid": pod.metadata.uid}
-
-
-def _node_figures(now: str) -> dict[str, Any]:
-    cpu, memory, disk = psutil.cpu_times(), psutil.virtual_memory(), psutil.disk_usage("/")
-    busy = cpu.user + cpu.nice + cpu.system + cpu.irq + cpu.softirq + cpu.steal
-    return {
-        "cpu": {"time": now, "usageCoreNanoSeconds": int(busy * 1e9)},
-        "memory": {
-            "time": now,
-            "availableBytes": memory.available,
-            "usageBytes": memory.total - memory.free,
-            "workingSetBytes": memory.total - memory.available,
-        },
-        "fs": {"time": now, "capacityBytes": disk.total, "usedBytes": disk.used, "availableBytes": disk.free},
-    }

@@ -14,9 +14,12 @@ import wsproto.events
 
 from kube import types
 from kube.client import errors as client_errors
+from kube.runtime.clock import SystemClock
 from kube.streams import duplex, remotecommand, spdy
 from nodeagent import errors
 from nodeagent.cri import records
+from nodeagent.resources import cgroups, tree
+from nodeagent.stats import collect
 
 
 class FakeStreamingServer:
@@ -266,3 +269,9 @@ async def get(port: int, path: str, *, method: str = "GET", token: str = "admin"
     if b"chunked" in head.lower():
         text = "".join(text.split("\r\n")[1::2])
     return int(head.split()[1]), text
+
+
+def figures() -> collect.Collector:
+    """Figures of this machine, which has no pods."""
+    layout = cgroups.Layout(version=tree.version(), driver="cgroupfs")
+    return collect.Collector(node_name="node-1", clock=SystemClock(), layout=lambda: layout)

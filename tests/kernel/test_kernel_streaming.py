@@ -54,7 +54,9 @@ class Node:
         self.app = app.App(
             access=access.Access(client=kubelet_server.FakeReviews(), clock=clock, node_name="node-1"),  # type: ignore[arg-type]
             locator=locator,
-            reading=reading.Reading(locator=locator, runtime=runtime, clock=clock, node_name="node-1", configz=dict),
+            reading=reading.Reading(
+                locator=locator, runtime=runtime, clock=clock, figures=kubelet_server.figures(), configz=dict
+            ),
             streaming=streaming.Streaming(runtime.execs),
             run=runtime.execs.run,
             registry=CollectorRegistry(),

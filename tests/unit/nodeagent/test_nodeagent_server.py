@@ -39,7 +39,7 @@ class Kubelet:
                 locator=locator,
                 runtime=self.runtime,  # type: ignore[arg-type]
                 clock=clock,
-                node_name="node-1",
+                figures=kubelet_server.figures(),
                 configz=lambda: {"port": 10250},
             ),
             streaming=streaming.Streaming(self.runtime),  # type: ignore[arg-type]
@@ -358,6 +358,7 @@ async def test_both_ports_are_served_and_certificates_open_the_first(tmp_path: P
         clock=SystemClock(),
         registry=CollectorRegistry(),
         node_name="node-1",
+        figures=kubelet_server.figures(),
         health=lambda: None,
     )
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:

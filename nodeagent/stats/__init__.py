@@ -1,0 +1,1 @@
+"""How much pods, containers and the node use: read from cgroups and /proc, told as summary and as metrics."""
