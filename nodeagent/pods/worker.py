@@ -9,15 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 import kube.runtime.log
 from kube import types
-from kube.runtime import backoff, clock
+from kube.runtime import backoff
 from nodeagent import errors
-from nodeagent.pods import crashloop, execute, observed, plan, resizing, spec, terminate
+from nodeagent.pods import changes, crashloop, execute, observed, plan, reporting, resizing, spec, terminate
 from nodeagent.pods.kit import Kit, RunningContainer
-from nodeagent.status import generate, report
+from nodeagent.status import report
 from nodeagent.volumes import VolumeError
 
 log = logging.getLogger(__name__)
@@ -25,21 +23,8 @@ log = logging.getLogger(__name__)
 Json = dict[str, Any]
 AGAIN: Final = 0.0
 UNSEEN: Final = -1
-PASSING: Final = 0.3
-"""Seconds a state must last to be worth a write of its own while a container is being started."""
 FAILED_SYNC: Final = 10.0
 OUTAGE_RETRY: Final = 1.0
-OWN_CONDITIONS: Final = frozenset(
-    (
-        "PodReadyToStartContainers",
-        "Initialized",
-        "Ready",
-        "ContainersReady",
-        "PodScheduled",
-        "PodResizePending",
-        "PodResizeInProgress",
-    )
-)
 
 
 class PodWorker:
@@ -54,22 +39,19 @@ class PodWorker:
         self.uid = pod.metadata.uid
         self.done = False
         self.seen = observed.Observed(uid=self.uid)
-        self.status: Json | None = None
         self.end = end or (plan.End() if pod.status.phase in spec.TERMINAL else None)
         self._gone = gone
         self._kit = kit
         self._executor = execute.Executor(kit)
         self._wake = asyncio.Event()
         self._step: asyncio.Task[float | None] | None = None
-        self._waiting: dict[str, report.Waiting] = {}
+        self._reporting = reporting.Reporting(pod, kit)
         self._delays: dict[str, crashloop.Delay] = {}
         self._killed: set[str] = set()
         self._retry_at: dict[str, float] = {}
         self._retries = backoff.Backoff(1.0, FAILED_SYNC)
         self._volumes: Mapping[str, Path] | None = None
         self._volumes_due = True
-        self._messages: dict[str, str] = {}
-        self._started_at = clock.rfc3339(kit.clock.now())
         self._released = False
         self._deleted = False
         self._changes = 0
@@ -93,11 +75,9 @@ class PodWorker:
 
     def update(self, pod: types.Pod) -> None:
         """The object has changed. What becomes more urgent by it interrupts what is under way."""
-        urgent = ending(pod) and (not ending(self.pod) or spec.grace(pod) < spec.grace(self.pod))
-        old, new = self.pod.metadata, pod.metadata
-        if (old.labels, old.annotations) != (new.labels, new.annotations):
-            self._volumes_due = True
-        echo = only_status(self._wanted, pod)
+        urgent = changes.urgent(self.pod, pod)
+        self._volumes_due |= changes.shown_in_files(self.pod, pod)
+        echo = changes.only_status(self._wanted, pod)
         self._wanted, self.pod = pod, self._resizing.effective(pod)
         if not echo:
             self._wake.set()
@@ -109,8 +89,13 @@ class PodWorker:
         if not self._gone:
             self._gone = True
             self._wake.set()
-            if not ending(self.pod):
+            if not changes.ending(self.pod):
                 self._interrupt()
+
+    @property
+    def status(self) -> Json | None:
+        """The status this agent last gave the pod."""
+        return self._reporting.status
 
     def _interrupt(self) -> None:
         if self._step is not None:
@@ -158,7 +143,7 @@ class PodWorker:
         """One round; returns the seconds after which the next is due at the latest, None for no need."""
         looked_well = False
         try:
-            ends = self._gone or self.end is not None or ending(self.pod)
+            ends = self._gone or self.end is not None or changes.ending(self.pod)
             delay = await (self._finish() if ends else self._sync())
             looked_well = True
             return delay
@@ -189,7 +174,7 @@ class PodWorker:
         tick = self._kit.clock.monotonic()
         self._retry_at = {name: at for name, at in self._retry_at.items() if at > tick}
         todo = plan.plan(
-            self._with_status(),
+            self._reporting.with_status(self.pod),
             plan.Situation(
                 seen=self.seen,
                 results=self._kit.probes.results(self.uid),
@@ -288,7 +273,7 @@ class PodWorker:
         try:
             made = await self._executor.start(self.pod, start, self.seen, volumes=self._volumes or {})
         except errors.StartError as e:
-            self._waiting[start.name] = report.Waiting(reason=e.reason, message=e.message)
+            self._reporting.waiting[start.name] = report.Waiting(reason=e.reason, message=e.message)
             wait = FAILED_SYNC if e.retry_after is None else e.retry_after
             self._retry_at[start.name] = self._kit.clock.monotonic() + wait
             if e.reason in ("RunContainerError", "PostStartHookError"):
@@ -297,7 +282,7 @@ class PodWorker:
             await self._report()
             return False
         self._resizing.started(spec.find(self.pod, start.name))
-        self._waiting.pop(start.name, None)
+        self._reporting.waiting.pop(start.name, None)
         self._retry_at.pop(start.name, None)
         self._remember_restart(start)
         self.seen = await self._kit.observer.containers(self.seen, [made])
@@ -319,10 +304,10 @@ class PodWorker:
         for name in todo.backing_off:
             shown = clock_text(self._delays[name].seconds)
             message = f"back-off {shown} restarting failed container={name} pod={spec.shown(self.pod)}"
-            if self._waiting.get(name) != report.Waiting(reason="CrashLoopBackOff", message=message):
+            if self._reporting.waiting.get(name) != report.Waiting(reason="CrashLoopBackOff", message=message):
                 text = f"Back-off restarting failed container {name} in pod {spec.shown(self.pod)}"
                 self._executor.event(self.pod, "Warning", "BackOff", text, container=name)
-            self._waiting[name] = report.Waiting(reason="CrashLoopBackOff", message=message)
+            self._reporting.waiting[name] = report.Waiting(reason="CrashLoopBackOff", message=message)
 
     def _probe(self) -> None:
         """Tells the probes what runs; must come before planning, so that old results are not held against new ones."""
@@ -360,73 +345,15 @@ class PodWorker:
             self._deleted = True
         return None
 
+    async def _report(self, *, final: bool = False, soon: bool = True) -> None:
+        await self._reporting.publish(
+            self.pod, self.seen, end=self.end, resizing=self._resizing, final=final, soon=soon
+        )
+
     def _leave(self) -> None:
         self._kit.statuses.forget(self.uid)
         self._kit.observer.forget(self.uid)
         self.done = True
-
-    # ---- status ----------------------------------------------------------------------------------------------
-
-    async def _report(self, *, final: bool = False, soon: bool = True) -> None:
-        """Publishes the status; nothing is written if it is there already. Not `soon`: it is about to change."""
-        fresh = [c for c in self.seen.containers if c.state == "exited" and c.id not in self._messages]
-        if fresh:
-            logs = self._kit.files.logs_of(self.pod)
-            count = len(list(spec.every(self.pod)))
-            read = self._kit.files.messages
-            found = await asyncio.to_thread(read, self.uid, fresh, logs=logs, containers=count)
-            kept = {c.id for c in self.seen.containers}
-            self._messages = {id_: text for id_, text in self._messages.items() if id_ in kept}
-            self._messages |= {c.id: found.get(c.id, "") for c in fresh}
-        for name in [c.name for c in self.seen.running]:
-            self._waiting.pop(name, None)
-        pod = self._with_status()
-        given = report.Report(
-            seen=self.seen,
-            now=clock.rfc3339(self._kit.clock.now()),
-            start_time=self._started_at,
-            waiting=self._waiting,
-            results=self._kit.probes.results(self.uid),
-            messages=self._messages,
-            host_ips=self._kit.facts.host_ips,
-            end=self.end,
-            final=final,
-            granted=self._resizing.granted,
-            in_force=self._resizing.force,
-            resizing=self._resizing.conditions(),
-        )
-        self.status = generate.status(pod, given)
-        self._kit.statuses.publish(pod, self.status, delay=0.0 if soon else PASSING)
-
-    def _with_status(self) -> types.Pod:
-        """The pod with the status this agent last gave it, which the API may not have sent back yet."""
-        if self.status is None:
-            return self.pod
-        ours: types.PodStatus = msgspec.convert(self.status, types.PodStatus)
-        ours.conditions = (*ours.conditions, *theirs(self.pod))
-        return msgspec.structs.replace(self.pod, status=ours)
-
-
-def ending(pod: types.Pod) -> bool:
-    """Whether the API wants it gone."""
-    return pod.metadata.deletion_timestamp is not None
-
-
-def only_status(old: types.Pod, new: types.Pod) -> bool:
-    """Whether nothing changed but the status this agent wrote itself: no reason to look at the runtime again."""
-    if old.spec != new.spec or theirs(old) != theirs(new):
-        return False
-    before, after = old.metadata, new.metadata
-    same = (before.labels, before.annotations, before.generation) == (after.labels, after.annotations, after.generation)
-    return same and (before.deletion_timestamp, before.deletion_grace_period_seconds) == (
-        after.deletion_timestamp,
-        after.deletion_grace_period_seconds,
-    )
-
-
-def theirs(pod: types.Pod) -> list[types.PodCondition]:
-    """Conditions others have written, which readiness gates may wait for."""
-    return [c for c in pod.status.conditions if c.type not in OWN_CONDITIONS]
 
 
 def first(failures: BaseExceptionGroup[Any]) -> BaseException:
