@@ -15,6 +15,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Adds the `dns` command."""
     parser = subparsers.add_parser("dns", help="run the cluster DNS server of this node")
     parser.add_argument("--config", default="/etc/nodeagent", help="file or folder with a DNSConfiguration")
+    parser.add_argument(
+        "--print", choices=("hosts", "zone", "etcd"), help="print the records for another server, and end"
+    )
     parser.add_argument("--log-level", default="info", help="debug, info, warning or error")
     parser.set_defaults(run=_run)
 
@@ -22,4 +25,4 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _run(arguments: argparse.Namespace) -> int:
     from proxy.dns import process
 
-    return process.main(arguments.config, log_level=arguments.log_level)
+    return process.main(arguments.config, log_level=arguments.log_level, show=arguments.print)

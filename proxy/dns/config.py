@@ -7,7 +7,7 @@ import msgspec
 
 from kube.runtime import config as documents
 from kube.runtime.config import Section
-from proxy.dns import corefile, pool, resolvconf, rewrite, zone
+from proxy.dns import corefile, export, pool, resolvconf, rewrite, zone
 from proxy.dns import hosts as by_hand
 
 KIND = "DNSConfiguration"
@@ -18,7 +18,8 @@ MODES = (zone.INSECURE, zone.DISABLED, zone.VERIFIED)
 class DNSConfiguration(Section, frozen=True, kw_only=True):
     """`forward`: upstream servers or paths of resolv.conf files, else this machine's own; times in seconds.
 
-    `corefile`: a path; what it says counts where the other keys say nothing. `address` defaults to the node's.
+    `address` defaults to the node's. `files`: format (hosts, zone or etcd) -> path of a file that follows the zone.
+    `corefile`: a path; what it says counts where the other keys say nothing.
     """
 
     node_name: str
@@ -47,6 +48,7 @@ class DNSConfiguration(Section, frozen=True, kw_only=True):
     serve_stale_seconds: int = 3600
     prefetch: int = 2
     log_queries: bool = False
+    files: dict[str, str] = {}
     lameduck_seconds: float = 5.0
     health_address: str = "127.0.0.1:8080"
     ready_address: str = "127.0.0.1:8181"
@@ -66,11 +68,24 @@ class DNSConfiguration(Section, frozen=True, kw_only=True):
             raise ValueError(f"port: {self.port} is not a port")
         if not 0 <= self.lameduck_seconds <= 60:
             raise ValueError(f"lameduckSeconds: {self.lameduck_seconds} is not between 0 and 60")
+        for kind in self.files:
+            if kind not in export.FORMATS:
+                raise ValueError(f"files: {kind!r} is none of {', '.join(export.FORMATS)}")
         _check_names(self)
 
 
 def read(path: Path) -> DNSConfiguration:
     """The configuration of a file or folder, and of the Corefile it names. Raises ConfigError."""
+    found = _merged(path)
+    if found.hosts_file:
+        try:
+            list(by_hand.parse(Path(found.hosts_file).read_text().splitlines()))
+        except (OSError, ValueError) as error:
+            raise documents.ConfigError(f"hostsFile: {found.hosts_file}: {error}") from error
+    return found
+
+
+def _merged(path: Path) -> DNSConfiguration:
     found = documents.load(path).get(KIND, [])
     merged = documents.merged(found) if found else documents.Document({"kind": KIND}, source="defaults")
     name = merged.get("corefile")

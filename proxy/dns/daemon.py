@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -19,7 +19,7 @@ from kube.runtime import metrics
 from kube.runtime.clock import Clock
 from proxy import config as proxy_config
 from proxy import health
-from proxy.dns import cache, exchange, hosts, nodelocal, peers, publish, resolvconf, rewrite
+from proxy.dns import cache, exchange, files, hosts, nodelocal, peers, publish, resolvconf, rewrite
 from proxy.dns.config import DNSConfiguration
 from proxy.dns.feed import Feed
 from proxy.dns.hosts import Hosts
@@ -50,8 +50,10 @@ class Daemon:
         clock: Clock,
         registry: CollectorRegistry,
         address: str,
+        reread: Callable[[], DNSConfiguration] | None = None,
     ) -> None:
         self._config = config
+        self._reread = reread or (lambda: config)
         self._clock = clock
         self._registry = registry
         self._address = config.address or address
@@ -88,6 +90,8 @@ class Daemon:
         async with asyncio.TaskGroup() as group:
             self._listen(group)
             group.create_task(self._upstream.run())
+            if self._config.files:
+                group.create_task(files.follow(self._zone, self._config.files, clock=self._clock))
             with contextlib.ExitStack() as subscribed:
                 try:
                     await self._feed.run(subscribed)
@@ -105,8 +109,9 @@ class Daemon:
         return None if self._published.done else f"not yet an endpoint of Service {self._config.service}"
 
     async def reload(self) -> None:
-        """Takes over the servers of resolv.conf; everything else waits for a restart."""
-        config = self._config
+        """Takes over other upstream servers, stub domains, hosts and rewrites; the rest waits for a restart."""
+        config = self._reread()
+        self._resolver.configure(hosts=_hosts(config), rewrites=[rewrite.rule(text) for text in config.rewrites])
         servers = [server for server in resolvconf.configured(config.forward) if server != self._address]
         self._upstream.configure(servers, policy=config.forward_policy, stubs=config.stub_domains)
 

@@ -81,11 +81,15 @@ class Resolver:
     ) -> None:
         self._zone = zone
         self._upstream = upstream
-        self._hosts = hosts or Hosts()
-        self._rewrites = tuple(rewrites)
+        self.configure(hosts=hosts or Hosts(), rewrites=rewrites)
         self._search = search
         self._say = say
         self.tally = tally or Tally()
+
+    def configure(self, *, hosts: Hosts, rewrites: Sequence[Rule]) -> None:
+        """Takes over other entries and rules."""
+        self._hosts = hosts
+        self._rewrites = tuple(rewrites)
 
     @property
     def moment(self) -> tuple[int, bool, int]:

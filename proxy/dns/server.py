@@ -133,9 +133,10 @@ class TcpServer:
 
     async def run(self) -> None:
         """Serves until cancelled."""
-        server = await asyncio.start_server(self._serve, sock=open_tcp(self._address, self._port, free=self._free))
-        async with server:
-            await server.serve_forever()
+        with open_tcp(self._address, self._port, free=self._free) as opened:
+            server = await asyncio.start_server(self._serve, sock=opened)
+            async with server:
+                await server.serve_forever()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open += 1

@@ -47,7 +47,7 @@ class Upstream:
         self._refresh: asyncio.Queue[Query] = asyncio.Queue(maxsize=64)
         self._probes: dict[bytes, Server] = {}
         self.failures: dict[Server, int] = {}
-        self.cache = cache or Cache()
+        self.cache = Cache() if cache is None else cache
         self.loops: set[Server] = set()
         self.configure(servers, policy=policy, stubs=stubs or {})
 
