@@ -59,6 +59,11 @@ class Policies:
         self._full = True
         self._applied = False
 
+    @property
+    def active(self) -> bool:
+        """Whether the cluster has a policy at all."""
+        return bool(self._policies.cache)
+
     def ready(self) -> str | None:
         """None once the rules are those of the API."""
         if self._applied:

@@ -5,9 +5,11 @@ Owns that crossing and what of a CNI call names the pod. Must not know rules.
 
 import asyncio
 import concurrent.futures
+from collections.abc import Sequence
 
 from cni import errors
 from cni.attachment import Attachment
+from cni.policy import conntrack
 from cni.policy.controller import ADMISSION_SECONDS, NotAdmitted, Policies
 from cni.spec import Environment
 
@@ -42,12 +44,23 @@ class PolicyGate:
             waiting.cancel()
             reason = str(error) or "the node agent is stopping"
             raise errors.CniError(errors.TRY_AGAIN_LATER, "network policy is not in place", details=reason) from error
+        if self._policies.active:
+            _forget_connections(addresses)
 
     def detached(self, environment: Environment) -> None:
         """The pod's addresses may be another's from here on."""
         key, uid = _pod(environment)
         if key and self._loop is not None:
             self._loop.call_soon_threadsafe(lambda: self._policies.forget(key, uid=uid))
+
+
+def _forget_connections(addresses: Sequence[str]) -> None:
+    """Of the pods that had these addresses before: what is known passes without being judged."""
+    for address in addresses:
+        try:
+            conntrack.forget(address)
+        except OSError as error:
+            raise errors.CniError(errors.IO_FAILURE, "connection tracking", details=str(error)) from error
 
 
 def _pod(environment: Environment) -> tuple[str, str]:

@@ -78,40 +78,55 @@ def encode(edits: Sequence[Edit], *, table: str, first: int) -> bytes:
 
     Only the last one is acknowledged: refusals are reported in any case, and thousands of answers would be lost.
     """
-    packet = [_message(BATCH_BEGIN, REQUEST, first, 0, b"", resource=SUBSYSTEM_NFTABLES)]
+    packet = [message(BATCH_BEGIN, REQUEST, first, 0, b"", resource=SUBSYSTEM_NFTABLES)]
     for number, edit in enumerate(edits):
-        body = _attribute(LIST_TABLE, _text(table)) + _attribute(LIST_SET, _text(edit.set))
-        body += _attribute(LIST_ELEMENTS | NESTED, _attribute(LIST_ELEMENT | NESTED, _element(edit)))
+        body = attribute(LIST_TABLE, _text(table)) + attribute(LIST_SET, _text(edit.set))
+        body += attribute(LIST_ELEMENTS | NESTED, attribute(LIST_ELEMENT | NESTED, _element(edit)))
         flags = REQUEST | (ACK if number == len(edits) - 1 else 0) | (0 if edit.delete else CREATE)
         kind = DELETE_ELEMENT if edit.delete else NEW_ELEMENT
-        packet.append(_message(kind, flags, first + 1 + number, FAMILIES[edit.version], body))
-    packet.append(_message(BATCH_END, REQUEST, first + 1 + len(edits), 0, b"", resource=SUBSYSTEM_NFTABLES))
+        packet.append(message(kind, flags, first + 1 + number, FAMILIES[edit.version], body))
+    packet.append(message(BATCH_END, REQUEST, first + 1 + len(edits), 0, b"", resource=SUBSYSTEM_NFTABLES))
     return b"".join(packet)
 
 
 def _element(edit: Edit) -> bytes:
-    body = _attribute(ELEMENT_KEY | NESTED, _attribute(DATA_VALUE, edit.key))
+    body = attribute(ELEMENT_KEY | NESTED, attribute(DATA_VALUE, edit.key))
     if edit.end:
-        body += _attribute(ELEMENT_KEY_END | NESTED, _attribute(DATA_VALUE, edit.end))
+        body += attribute(ELEMENT_KEY_END | NESTED, attribute(DATA_VALUE, edit.end))
     if edit.delete:
         return body
     if edit.chain:
-        code = _attribute(VERDICT_CODE, struct.pack(">i", VERDICTS[edit.verdict]))
-        verdict = _attribute(DATA_VERDICT | NESTED, code + _attribute(VERDICT_CHAIN, _text(edit.chain)))
-        return body + _attribute(ELEMENT_DATA | NESTED, verdict)
-    return body + (_attribute(ELEMENT_DATA | NESTED, _attribute(DATA_VALUE, edit.data)) if edit.data else b"")
+        code = attribute(VERDICT_CODE, struct.pack(">i", VERDICTS[edit.verdict]))
+        verdict = attribute(DATA_VERDICT | NESTED, code + attribute(VERDICT_CHAIN, _text(edit.chain)))
+        return body + attribute(ELEMENT_DATA | NESTED, verdict)
+    return body + (attribute(ELEMENT_DATA | NESTED, attribute(DATA_VALUE, edit.data)) if edit.data else b"")
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
+    """One nlattr, padded to four bytes."""
     length = 4 + len(value)
     return struct.pack("=HH", length, kind) + value + b"\0" * (-length % 4)
+
+
+def attributes(data: bytes) -> dict[int, bytes]:
+    """The nlattrs of a block by type, without flags; the last of equal types wins."""
+    found: dict[int, bytes] = {}
+    offset = 0
+    while offset + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, offset)
+        if length < 4:
+            break
+        found[kind & 0x3FFF] = data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
 
 
 def _text(value: str) -> bytes:
     return value.encode() + b"\0"
 
 
-def _message(kind: int, flags: int, sequence: int, family: int, body: bytes, *, resource: int = 0) -> bytes:
+def message(kind: int, flags: int, sequence: int, family: int, body: bytes, *, resource: int = 0) -> bytes:
+    """One nfnetlink message: its header, the family's, and the body."""
     head = struct.pack("=IHHII", 20 + len(body), kind, flags, sequence, 0)
     return head + struct.pack("=BB", family, 0) + struct.pack(">H", resource) + body
 
@@ -155,8 +170,8 @@ class Socket:
     def has_chain(self, version: int, *, table: str, chain: str) -> bool:
         """Whether a chain is there. Raises OSError."""
         self._sequence += 1
-        body = _attribute(CHAIN_TABLE, _text(table)) + _attribute(CHAIN_NAME, _text(chain))
-        self._socket.send(_message(GET_CHAIN, REQUEST, self._sequence, FAMILIES[version], body))
+        body = attribute(CHAIN_TABLE, _text(table)) + attribute(CHAIN_NAME, _text(chain))
+        self._socket.send(message(GET_CHAIN, REQUEST, self._sequence, FAMILIES[version], body))
         return next(self._receive())[0] != ERROR
 
     def _receive(self) -> Iterator[tuple[int, int, bytes]]:

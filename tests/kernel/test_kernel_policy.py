@@ -14,6 +14,7 @@ import pytest
 from kernel.policy_pods import LONG, NODE, OUTSIDE, Pods
 
 from cni import netns
+from cni.policy import conntrack
 from cni.policy.kernel import KernelRules, see_bridged_packets
 from cni.policy.rules import Policy
 from fakes.policy_cluster import Cluster, address, pods, policy
@@ -205,6 +206,23 @@ async def test_an_open_connection_outlives_a_policy_and_new_ones_do_not(world: P
     await cluster.apply(policy("x", "p", policyTypes=BOTH))
     assert agent.ask("say", "open", LONG)
     assert not world.reach("y/a", "x/a")
+
+
+@pytest.mark.parametrize("version", [4, 6])
+async def test_a_pod_with_a_used_address_gets_nothing_of_the_connections_before(world: Pods, version: int) -> None:
+    cluster = Cluster(KernelRules())
+    to = address("x/a", version=version)
+    await cluster.apply(policy("x", "p", ingress=[{}]))
+    for source in ("y/b", "y/c"):
+        world.agents[source].ask("hold", f"old{version}", address("x/b", version=version), 80)
+    world.agents["y/a"].ask("hold", f"old{version}", to, 80)
+    await cluster.apply(policy("x", "p", policyTypes=BOTH))
+    conntrack.forget(to)
+    assert not world.agents["y/a"].ask("say", f"old{version}", 1.0)
+    assert world.agents["y/b"].ask("say", f"old{version}", LONG)
+    conntrack.forget(address("y/b", version=version))
+    assert not world.agents["y/b"].ask("say", f"old{version}", 1.0)
+    assert world.agents["y/c"].ask("say", f"old{version}", LONG)
 
 
 async def test_rules_removed_by_somebody_else_are_seen_as_gone(world: Pods) -> None:
