@@ -3,10 +3,9 @@
 Updated by owner (a Service, a namespace): what an owner no longer says is taken out, so that cost follows the change.
 NXDOMAIN or NODATA is decided here and nowhere else: a name exists when it has a record, or when a longer name does.
 PURE in that it does no I/O; it is the one mutable value of the server. Kept small: a record is its bytes as they are
-sent, and an owner's records are remembered as one string of bytes.
+sent, and an owner remembers the same bytes, not copies.
 """
 
-import struct
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from ipaddress import ip_address
 
@@ -19,7 +18,6 @@ MAX_CHAIN = 8
 INSECURE, DISABLED, VERIFIED = "insecure", "disabled", "verified"
 DATA = 12
 """Where the data begins in a record under the name of the question."""
-PACKED = struct.Struct("!BHH")
 
 Held = bytes | tuple[bytes, ...]
 Expand = Callable[[bytes], Iterable[bytes]]
@@ -38,7 +36,7 @@ class Zone:
         self._pods = pods
         self._data: dict[bytes, Held] = {}
         self._above: dict[bytes, int] = {}
-        self._owned: dict[Hashable, bytes] = {}
+        self._owned: dict[Hashable, tuple[bytes, ...]] = {}
         self._turn = 0
         self._base()
 
@@ -47,15 +45,17 @@ class Zone:
 
     def put(self, owner: Hashable, records: Iterable[Record]) -> None:
         """Makes `records` all that the owner says; none removes it."""
-        new = set(records)
-        packed = self._owned.pop(owner, b"")
-        old = set(_unpacked(packed))
-        for record in old - new:
-            self._remove(record)
-        for record in new - old:
-            self._add(record)
+        new = {(record.name, self._made_ready(record)) for record in records}
+        kept = self._owned.pop(owner, ())
+        old = set(zip(kept[::2], kept[1::2], strict=True))
+        for name, ready in old - new:
+            self._remove(name, ready)
+        for name, ready in new - old:
+            self._add(name, ready)
         if new:
-            self._owned[owner] = packed if new == old else _packed(new)
+            self._owned[owner] = (
+                kept if new == old else tuple(part for pair in (old & new) | (new - old) for part in pair)
+            )
         if old != new:
             self.serial += 1
 
@@ -200,51 +200,40 @@ class Zone:
             place += 1 + name[place]
         return place == end
 
-    def _add(self, record: Record) -> None:
-        if record.type:
-            made = wire.record(record.type, self.ttl, record.data)
-            held = self._data.get(record.name)
-            if held is None:
-                self._data[record.name] = made
-            else:
-                self._data[record.name] = (*((held,) if isinstance(held, bytes) else held), made)
-        for name in self._lineage(record):
-            self._above[name] = self._above.get(name, 0) + 1
+    def _made_ready(self, record: Record) -> bytes:
+        """The record as it is sent; nothing for what makes a name just exist."""
+        return wire.record(record.type, self.ttl, record.data) if record.type else b""
 
-    def _remove(self, record: Record) -> None:
-        if record.type:
-            held = self._data[record.name]
+    def _add(self, name: bytes, ready: bytes) -> None:
+        if ready:
+            held = self._data.get(name)
+            if held is None:
+                self._data[name] = ready
+            else:
+                self._data[name] = (*((held,) if isinstance(held, bytes) else held), ready)
+        for each in self._lineage(name, itself=not ready):
+            self._above[each] = self._above.get(each, 0) + 1
+
+    def _remove(self, name: bytes, ready: bytes) -> None:
+        if ready:
+            held = self._data[name]
             left = [] if isinstance(held, bytes) else list(held)
             if left:
-                left.remove(wire.record(record.type, self.ttl, record.data))
+                left.remove(ready)
             if left:
-                self._data[record.name] = left[0] if len(left) == 1 else tuple(left)
+                self._data[name] = left[0] if len(left) == 1 else tuple(left)
             else:
-                del self._data[record.name]
-        for name in self._lineage(record):
-            self._above[name] -= 1
-            if not self._above[name]:
-                del self._above[name]
+                del self._data[name]
+        for each in self._lineage(name, itself=not ready):
+            self._above[each] -= 1
+            if not self._above[each]:
+                del self._above[each]
 
-    def _lineage(self, record: Record) -> Iterator[bytes]:
+    def _lineage(self, name: bytes, *, itself: bool) -> Iterator[bytes]:
         """The names that exist because of a record, besides its own; names outside the zone (reverse) have none."""
-        name = record.name
-        if not record.type:
+        if itself:
             yield name
         if name.endswith(self.suffix):
             while len(name) > len(self.suffix):
                 name = name[1 + name[0] :]
                 yield name
-
-
-def _packed(records: Iterable[Record]) -> bytes:
-    return b"".join(PACKED.pack(len(r.name), r.type, len(r.data)) + r.name + r.data for r in records)
-
-
-def _unpacked(packed: bytes) -> Iterator[Record]:
-    place = 0
-    while place < len(packed):
-        size, kind, length = PACKED.unpack_from(packed, place)
-        place += PACKED.size
-        yield Record(packed[place : place + size], kind, packed[place + size : place + size + length])
-        place += size + length
