@@ -13,7 +13,9 @@ from kube import pki, scheme, serve, types
 from kube.runtime.component import Deps
 from nodeagent import config, errors
 from nodeagent.cri import client as cri_client
+from nodeagent.eviction import watch
 from nodeagent.images import keeper as images
+from nodeagent.images import unused
 from nodeagent.logs import rotate
 from nodeagent.node import health, keeper, machine
 from nodeagent.pods import admit, downward, files, kit, mirror, observe, pool, spec, view
@@ -69,6 +71,8 @@ class Kubelet:
                 await parts.services.wait_synced()
             group.create_task(parts.observer.run(), name="observer")
             group.create_task(parts.pool.run(), name="pods")
+            group.create_task(parts.unused.run(), name="unused images")
+            group.create_task(parts.pressure.run(), name="pressure")
 
     async def _serve(self, parts: "Parts") -> None:
         """The kubelet's own API. What keeps it from serving is told and tried again; pods do not wait for it."""
@@ -127,6 +131,19 @@ class Parts:
             )
         self.files = files.PodFiles(settings.root, pod_logs=settings.pod_logs, container_logs=settings.container_logs)
 
+    def _pressure(self) -> watch.PressureWatch:
+        return watch.PressureWatch(
+            figures=self.figures,
+            pool=self.pool,
+            thresholds=self._settings.thresholds,
+            transition=self._settings.pressure_transition,
+            soft_grace=self._settings.kubelet.eviction_max_pod_grace_period,
+            free_images=self.unused.free,
+            tell=self.node.pressed,
+            events=self._deps.events,
+            clock=self._deps.clock,
+        )
+
     def _figures(self) -> collect.Collector:
         settings = self._settings
         return collect.Collector(
@@ -156,6 +173,15 @@ class Parts:
             sources.append(self.folder)
         self.pool = pool.PodPool(self.kit, sources=sources, node=self._admission)
         self.figures = self._figures()
+        kubelet = self._settings.kubelet
+        self.unused = unused.UnusedImages(
+            self.runtime,
+            clock=self._deps.clock,
+            disk=machine.existing(self._settings.root),
+            percent=(kubelet.image_gc_high_threshold_percent, kubelet.image_gc_low_threshold_percent),
+            least_age=self._settings.image_age,
+        )
+        self.pressure = self._pressure()
 
     def with_api(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
         """The parts that only make sense with an API server, by name."""
@@ -237,6 +263,7 @@ class Parts:
             labels=self.node.labels,
             allocatable=self.node.allocatable,
             unsafe_sysctls=tuple(self._settings.kubelet.allowed_unsafe_sysctls),
+            under=self.node.under or frozenset(),
         )
 
     def _downward(self, pod: types.Pod) -> downward.Facts:

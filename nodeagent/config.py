@@ -17,6 +17,7 @@ from kube import quantity
 from kube.runtime import config as documents
 from kube.runtime import duration
 from nodeagent import errors
+from nodeagent.eviction import plan as eviction
 
 AGENT_KIND: Final = "AgentConfiguration"
 KUBELET_KIND: Final = "KubeletConfiguration"
@@ -100,7 +101,14 @@ class KubeletConfiguration(documents.Section, frozen=True, kw_only=True):
     provider_id: str = msgspec.field(name="providerID", default="")
     kube_reserved: dict[str, str] = {}
     system_reserved: dict[str, str] = {}
-    eviction_hard: dict[str, str] = msgspec.field(default_factory=lambda: {"memory.available": "100Mi"})
+    eviction_hard: dict[str, str] = msgspec.field(default_factory=lambda: dict(eviction.HARD))
+    eviction_soft: dict[str, str] = {}
+    eviction_soft_grace_period: dict[str, str] = {}
+    eviction_max_pod_grace_period: int = 0
+    eviction_pressure_transition_period: str = "5m"
+    image_gc_high_threshold_percent: int = msgspec.field(name="imageGCHighThresholdPercent", default=85)
+    image_gc_low_threshold_percent: int = msgspec.field(name="imageGCLowThresholdPercent", default=80)
+    image_minimum_gc_age: str = msgspec.field(name="imageMinimumGCAge", default="2m")
     allowed_unsafe_sysctls: list[str] = []
 
 
@@ -123,6 +131,9 @@ class Settings:
     log_max_bytes: int
     status_update: float
     status_report: float
+    thresholds: tuple[eviction.Threshold, ...]
+    pressure_transition: float
+    image_age: float
     static_pods: Path | None
     file_check: float
     standalone: bool
@@ -170,6 +181,9 @@ def build(found: Mapping[str, list[dict[str, Any]]], *, source: str) -> Settings
         restart_cap=duration.parse_duration(kubelet.crash_loop_back_off.max_container_restart_period),
         status_update=duration.parse_duration(kubelet.node_status_update_frequency),
         status_report=duration.parse_duration(kubelet.node_status_report_frequency),
+        thresholds=thresholds(kubelet),
+        pressure_transition=duration.parse_duration(kubelet.eviction_pressure_transition_period),
+        image_age=duration.parse_duration(kubelet.image_minimum_gc_age),
         static_pods=Path(kubelet.static_pod_path) if kubelet.static_pod_path else None,
         file_check=duration.parse_duration(kubelet.file_check_frequency),
         standalone=agent.standalone,
@@ -193,9 +207,35 @@ def problems(agent: AgentConfiguration, kubelet: KubeletConfiguration) -> list[s
         found.append(f"KubeletConfiguration.containerLogMaxSize: {kubelet.container_log_max_size!r} is not a quantity")
     if kubelet.container_log_max_files < 2:
         found.append(f"KubeletConfiguration.containerLogMaxFiles: {kubelet.container_log_max_files} is less than 2")
-    unknown = set(kubelet.eviction_hard) - {"memory.available"}
-    if unknown:
-        found.append(f"KubeletConfiguration.evictionHard: {sorted(unknown)}: supported: memory.available")
+    return found + eviction_problems(kubelet)
+
+
+def thresholds(kubelet: KubeletConfiguration) -> tuple[eviction.Threshold, ...]:
+    """Hard and soft thresholds; one of 0 is switched off."""
+    graces = kubelet.eviction_soft_grace_period
+    hard = [eviction.Threshold(signal=signal, value=value) for signal, value in kubelet.eviction_hard.items()]
+    soft = [
+        eviction.Threshold(signal=signal, value=value, grace=duration.parse_duration(graces[signal]))
+        for signal, value in kubelet.eviction_soft.items()
+    ]
+    return tuple(t for t in (*hard, *soft) if t.value not in ("0", "0%"))
+
+
+def eviction_problems(kubelet: KubeletConfiguration) -> list[str]:
+    """Thresholds that cannot be, and marks of disk use that make no sense."""
+    found = [
+        f"KubeletConfiguration.{field}.{signal}: {problem}"
+        for field, values in (("evictionHard", kubelet.eviction_hard), ("evictionSoft", kubelet.eviction_soft))
+        for signal, value in values.items()
+        if (problem := eviction.problem(signal, value))
+    ]
+    found += [
+        f"KubeletConfiguration.evictionSoftGracePeriod.{signal}: required for a soft threshold"
+        for signal in kubelet.eviction_soft.keys() - kubelet.eviction_soft_grace_period.keys()
+    ]
+    low, high = kubelet.image_gc_low_threshold_percent, kubelet.image_gc_high_threshold_percent
+    if not 0 <= low <= high <= 100:
+        found.append(f"KubeletConfiguration.imageGCLowThresholdPercent: {low} is not in 0-{high}")
     return found
 
 
@@ -233,6 +273,9 @@ def duration_problems(kubelet: KubeletConfiguration) -> list[str]:
     values = {
         "fileCheckFrequency": kubelet.file_check_frequency,
         "syncFrequency": kubelet.sync_frequency,
+        "evictionPressureTransitionPeriod": kubelet.eviction_pressure_transition_period,
+        "imageMinimumGCAge": kubelet.image_minimum_gc_age,
+        **{f"evictionSoftGracePeriod.{s}": text for s, text in kubelet.eviction_soft_grace_period.items()},
         "nodeStatusUpdateFrequency": kubelet.node_status_update_frequency,
         "nodeStatusReportFrequency": kubelet.node_status_report_frequency,
         "crashLoopBackOff.maxContainerRestartPeriod": kubelet.crash_loop_back_off.max_container_restart_period,

@@ -56,6 +56,9 @@ def node(machine: plan.Machine) -> dict[str, Document]:
             "cgroupRoot": machine.cgroup,
             "cgroupDriver": "cgroupfs",
             "staticPodPath": plan.ETC + "/manifests",
+            # The disk is the host's, and no registry could bring an image back.
+            "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%"},
+            "imageGCHighThresholdPercent": 100,
         },
         "proxy.yaml": {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",

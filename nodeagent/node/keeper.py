@@ -45,6 +45,7 @@ class NodeKeeper:
         self._sent: Json = {}
         self._sent_at = float("-inf")
         self._was_ready: str | None = None
+        self.under: frozenset[str] | None = None
         self.registered = False
         self.host_ips: tuple[str, ...] = (deps.node_ip,)
         self.memory_capacity = machine.memory
@@ -71,6 +72,12 @@ class NodeKeeper:
     def network_problem(self) -> str | None:
         """Why pods cannot have a network yet; None when they can."""
         return self._health.network_problem()
+
+    def pressed(self, under: frozenset[str]) -> None:
+        """The pressure conditions that hold now."""
+        if under != self.under:
+            self.under = under
+            self.changed()
 
     def changed(self) -> None:
         """Has the status looked at now."""
@@ -184,5 +191,6 @@ class NodeKeeper:
             network_problem=self._health.network_problem(),
             images=self._images,
             pressure=machine.pressure(self._settings.root),
+            under=self.under,
             now=clock.rfc3339(self._deps.clock.now()),
         )

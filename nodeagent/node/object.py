@@ -29,6 +29,8 @@ class State:
     network_problem: str | None
     images: Sequence[records.Image] = ()
     pressure: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    under: frozenset[str] | None = None
+    """Pressure conditions that hold, where someone watches the node's thresholds."""
     now: str
 
 
@@ -84,6 +86,9 @@ def allocatable(settings: config.Settings, it: machine.Machine) -> dict[str, str
     threshold = kubelet.eviction_hard.get("memory.available")
     if threshold:
         found["memory"] = found["memory"] - share(threshold, it.memory)
+    threshold = kubelet.eviction_hard.get("nodefs.available")
+    if threshold:
+        found["ephemeral-storage"] = found["ephemeral-storage"] - share(threshold, it.storage)
     found["memory"] = found["memory"] - quantity.parse(sum(it.huge_pages.values()))
     none = quantity.parse(0)
     return {name: str(max(amount, none)) for name, amount in found.items()}
@@ -148,6 +153,10 @@ def conditions(state: State, before: Sequence[Mapping[str, Any]]) -> list[Json]:
     low_memory = free.get("memory_bytes", LOW_MEMORY) < LOW_MEMORY
     low_disk = free.get("storage", 1.0) < LOW_STORAGE or free.get("inodes", 1.0) < LOW_INODES
     low_pids = free.get("pids", 1.0) < LOW_PIDS
+    if state.under is not None:
+        low_memory, low_disk, low_pids = (
+            name in state.under for name in ("MemoryPressure", "DiskPressure", "PIDPressure")
+        )
     rows = [
         pressure("MemoryPressure", low_memory, "InsufficientMemory", "SufficientMemory", "memory available"),
         pressure("DiskPressure", low_disk, "DiskPressure", "NoDiskPressure", "disk pressure"),

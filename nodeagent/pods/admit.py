@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from kube import quantity, types
-from nodeagent.pods import plan, sandbox
+from nodeagent.pods import plan, sandbox, spec
 from nodeagent.resources import qos
 
 NAMES: Final = {"cpu": "OutOfcpu", "memory": "OutOfmemory", "ephemeral-storage": "OutOfephemeral-storage"}
@@ -19,10 +19,13 @@ class Node:
     labels: Mapping[str, str]
     allocatable: Mapping[str, str]
     unsafe_sysctls: tuple[str, ...] = ()
+    under: frozenset[str] = frozenset()
 
 
 def reject(pod: types.Pod, *, others: Iterable[types.Pod], node: Node) -> plan.End | None:
     """Why the pod cannot run here, None if it can. `others` are the pods that run here already."""
+    if pressing := pressure(pod, node):
+        return plan.End(reason="Evicted", message=f"Pod was rejected: The node had condition: [{pressing}]. ")
     if not selected(pod, node):
         return rejected("NodeAffinity", "Predicate NodeAffinity failed")
     forbidden = sandbox.forbidden_sysctls(pod, allowed=node.unsafe_sysctls)
@@ -37,6 +40,20 @@ def reject(pod: types.Pod, *, others: Iterable[types.Pod], node: Node) -> plan.E
     if len(present) + 1 > most:
         return out_of("pods", asked=1, used=len(present), capacity=most)
     return no_room(pod, qos.total(present), node)
+
+
+def pressure(pod: types.Pod, node: Node) -> str:
+    """The node's condition that keeps the pod away, "" for none; only a few matter more than the node."""
+    critical = spec.is_static(pod) or (pod.spec.priority or 0) >= qos.NODE_CRITICAL
+    if not node.under or critical:
+        return ""
+    if node.under == {"MemoryPressure"}:
+        tolerates = any(
+            t.key == "node.kubernetes.io/memory-pressure" and t.effect in ("", "NoSchedule")
+            for t in pod.spec.tolerations
+        )
+        return "MemoryPressure" if qos.qos_class(pod) == qos.BEST_EFFORT and not tolerates else ""
+    return " ".join(sorted(node.under))
 
 
 def impossible(pod: types.Pod) -> str:

@@ -39,10 +39,14 @@ class Kill:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """Stop the whole pod. With a reason the pod failed for it; without one its containers tell."""
+    """Stop the whole pod. With a reason the pod failed for it; without one its containers tell.
+
+    `grace` is the most its containers are given to stop, in seconds; None: what the pod asks for.
+    """
 
     reason: str = ""
     message: str = ""
+    grace: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

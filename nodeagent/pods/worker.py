@@ -92,6 +92,13 @@ class PodWorker:
             if not changes.ending(self.pod):
                 self._interrupt()
 
+    def finish(self, end: plan.End) -> None:
+        """This node gives the pod up, whatever the API wants."""
+        if self.end is None:
+            self.end = end
+            self._wake.set()
+            self._interrupt()
+
     @property
     def status(self) -> Json | None:
         """The status this agent last gave the pod."""
@@ -327,7 +334,7 @@ class PodWorker:
             return None
         await self._look()
         if stopping := [c.id for c in self.seen.running]:
-            await terminate.stop_containers(self._kit, self._executor, self.pod, self.seen, grace=spec.grace(self.pod))
+            await terminate.stop_containers(self._kit, self._executor, self.pod, self.seen, grace=self._grace())
             self.seen = await self._kit.observer.containers(self.seen, stopping)
             if self.seen.running:
                 self._looked = UNSEEN
@@ -349,6 +356,11 @@ class PodWorker:
         await self._reporting.publish(
             self.pod, self.seen, end=self.end, resizing=self._resizing, final=final, soon=soon
         )
+
+    def _grace(self) -> int:
+        """Seconds its containers are given to stop."""
+        least = self.end.grace if self.end is not None else None
+        return spec.grace(self.pod) if least is None else min(least, spec.grace(self.pod))
 
     def _leave(self) -> None:
         self._kit.statuses.forget(self.uid)

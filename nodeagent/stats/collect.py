@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import datetime
 import os
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
@@ -57,13 +58,19 @@ class Collector:
         self._mount = mount
         self._proc = proc
         self._samples: dict[str, Sample] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, *, disk: bool = False) -> figures.Figures:
         """All figures now; `disk` adds what pods take up on disk, which costs a walk through their files."""
-        before, self._samples = self._samples, {}
-        layout = self._layout()
-        pods = tuple(self._pod(pod, seen, layout, before, disk=disk) for pod, seen in self._pods() if seen.running)
-        return figures.Figures(time=self._clock.now(), node=self._node(before), pods=pods)
+        with self._lock:
+            before, self._samples = self._samples, {}
+            layout = self._layout()
+            pods = tuple(self._pod(pod, seen, layout, before, disk=disk) for pod, seen in self._pods() if seen.running)
+            return figures.Figures(time=self._clock.now(), node=self._node(before), pods=pods)
+
+    def node(self) -> figures.Node:
+        """Those of the node alone, without rates: cheap enough to be asked for often."""
+        return self._node(None)
 
     def _pod(
         self,
@@ -136,7 +143,7 @@ class Collector:
         self._samples[key] = Sample(now, cpu, rate)
         return rate
 
-    def _node(self, before: dict[str, Sample]) -> figures.Node:
+    def _node(self, before: dict[str, Sample] | None) -> figures.Node:
         import psutil
 
         cpu, memory = psutil.cpu_times(), psutil.virtual_memory()
@@ -157,7 +164,7 @@ class Collector:
             memory_capacity=memory.total,
             memory_available=memory.available,
             usage=usage,
-            nano_cores=self._rate("", busy, before),
+            nano_cores=None if before is None else self._rate("", busy, before),
             boot_time=clocks.rfc3339(datetime.datetime.fromtimestamp(psutil.boot_time(), datetime.UTC)),
             filesystem=filesystem(self._root),
             interfaces=cgroup.interfaces(text),

@@ -22,6 +22,8 @@ def every(pod: types.Pod, status: Json, given: report.Report) -> list[Json]:
         ("PodScheduled", (True, "", "")),
     ]
     answers += [(kind, (True, reason, message)) for kind, reason, message in given.resizing]
+    if given.end is not None and given.end.reason == "Evicted" and given.end.grace is not None:
+        answers.append(("DisruptionTarget", (True, "TerminationByKubelet", given.end.message)))
     before = {c.type: c for c in pod.status.conditions}
     return [condition(kind, answer, pod, before.get(kind), given.now) for kind, answer in answers]
 

@@ -22,7 +22,8 @@ def test_without_documents_everything_has_upstreams_default() -> None:
     assert found.runtime_endpoint == "unix:///run/containerd/containerd.sock"
     assert (found.sync_frequency, found.restart_cap, found.status_update, found.status_report) == (60, 300, 10, 300)
     assert found.root == Path("/var/lib/kubelet") and found.kubelet.max_pods == 110
-    assert found.kubelet.eviction_hard == {"memory.available": "100Mi"}
+    assert found.kubelet.eviction_hard["memory.available"] == "100Mi"
+    assert found.kubelet.eviction_hard["imagefs.available"] == "15%"
 
 
 def test_the_agents_own_fields_win_over_the_kubelets() -> None:
@@ -54,7 +55,14 @@ def test_drop_ins_are_merged_in_order() -> None:
         (kubelet(kubeReserved={"cpu": "lots"}), "KubeletConfiguration.kubeReserved.cpu: 'lots' is not a quantity"),
         (kubelet(maxPods=-1), "KubeletConfiguration.maxPods: -1 is negative"),
         (kubelet(port=70000), "KubeletConfiguration.port: 70000 is not in 0-65535"),
-        (kubelet(evictionHard={"nodefs.available": "10%"}), "supported: memory.available"),
+        (
+            kubelet(evictionHard={"disk": "10%"}),
+            "KubeletConfiguration.evictionHard.disk: unknown signal, supported: mem",
+        ),
+        (kubelet(evictionHard={"nodefs.available": "110%"}), "'110%' is not between 0% and 100%"),
+        (kubelet(evictionSoft={"nodefs.available": "much"}), "'much' is neither a quantity nor a percentage"),
+        (kubelet(evictionSoft={"pid.available": "9"}), "evictionSoftGracePeriod.pid.available: required for a soft"),
+        (kubelet(imageGCLowThresholdPercent=90), "imageGCLowThresholdPercent: 90 is not in 0-85"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_name(documents: Any, said: str) -> None:

@@ -103,7 +103,8 @@ def change(node: Node, **spec: Any) -> None:
 def told(node: Node) -> dict[str, str]:
     """Conditions of the status as this agent has it, with their reasons."""
     worker = node.pool.worker(UID)
-    assert worker is not None and worker.status is not None
+    if worker is None or worker.status is None:
+        raise LookupError("nothing was reported yet")
     return {c["type"]: c.get("reason", "") for c in worker.status["conditions"]}
 
 
