@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Network
 from cni.capabilities import Bandwidth
 from cni.ipam.ranges import IPAddress
 from cni.result import Address, Interface, Link, Result
-from cni.spec import Environment, NetConf, Network
+from cni.spec import Environment, NetConf, Network, RouteWish
 
 NO_LIMIT = Bandwidth()
 ANYWHERE_V4 = IPv4Network("0.0.0.0/0")
@@ -70,8 +70,14 @@ def mac_for(address: IPAddress) -> str:
     return f"{MAC_PREFIX}:" + address.packed[-4:].hex(":")
 
 
-def plan(config: NetConf, environment: Environment, granted: Sequence[tuple[Interface, IPAddress]]) -> Attachment:
-    """The attachment for the addresses that the store granted, each with its gateway."""
+def plan(
+    config: NetConf,
+    environment: Environment,
+    granted: Sequence[tuple[Interface, IPAddress]],
+    *,
+    routes: Sequence[RouteWish] | None = None,
+) -> Attachment:
+    """The attachment for the granted addresses, each with its gateway; `routes` instead of the configuration's."""
     gateways = tuple(type(interface)(f"{gateway}/{interface.network.prefixlen}") for interface, gateway in granted)
     return Attachment(
         host_name=host_name(environment.container_id, environment.ifname),
@@ -82,24 +88,24 @@ def plan(config: NetConf, environment: Environment, granted: Sequence[tuple[Inte
         bridge=Bridge(name=config.bridge, mac=mac_for(gateways[0].ip), mtu=config.mtu, gateways=gateways),
         bandwidth=config.requested.bandwidth,
         addresses=tuple(interface for interface, _ in granted),
-        routes=_all_routes(config, granted),
+        routes=_all_routes(config.routes if routes is None else routes, granted),
     )
 
 
 def _all_routes(
-    config: NetConf, granted: Sequence[tuple[Interface, IPAddress]]
+    wishes: Sequence[RouteWish], granted: Sequence[tuple[Interface, IPAddress]]
 ) -> tuple[tuple[Network, IPAddress], ...]:
     """Of two ranges of one IP version the first has the routes."""
     found: dict[Network, IPAddress] = {}
     for interface, gateway in granted:
-        for route in _routes(config, version=interface.version):
-            found.setdefault(route, gateway)
+        for route in _routes(wishes, version=interface.version):
+            found.setdefault(route.destination, route.gateway or gateway)
     return tuple(found.items())
 
 
-def _routes(config: NetConf, *, version: int) -> Sequence[Network]:
-    wanted = [route for route in config.routes if route.version == version]
-    return wanted or [ANYWHERE_V4 if version == 4 else ANYWHERE_V6]
+def _routes(wishes: Sequence[RouteWish], *, version: int) -> Sequence[RouteWish]:
+    wanted = [route for route in wishes if route.destination.version == version]
+    return wanted or [RouteWish(ANYWHERE_V4 if version == 4 else ANYWHERE_V6)]
 
 
 def result(attachment: Attachment, made: Made, *, netns: str, dns: dict[str, object]) -> Result:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from cni import spec
 from kube.runtime.config import Section
 
 KIND = "CNIConfiguration"
@@ -50,7 +51,7 @@ def conflist(config: CNIConfiguration, *, pod_cidrs: Sequence[str], mtu: int) ->
                 "hairpinMode": True,
                 "capabilities": dict.fromkeys(CAPABILITIES, True),
                 "ipam": {
-                    "type": "host-local",
+                    "type": spec.TYPE,
                     "dataDir": config.data_dir,
                     "ranges": [[{"subnet": cidr}] for cidr in pod_cidrs],
                 },

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from cni import errors, netns, sysctls
 from cni.attachment import Attachment, Bridge, Made, shaper_name
+from cni.capabilities import Bandwidth
 from cni.netlink import addresses, connection, interfaces, routes, shaping, wire
 
 ETH_P_ARP = 0x0806
@@ -31,6 +32,10 @@ class Links(Protocol):
 
     def detach(self, host_name: str) -> None:
         """Removes the pair; none there is no error."""
+        ...
+
+    def shape(self, host_name: str, limits: Bandwidth, *, shaper: str) -> None:
+        """Puts limits on a pair's host end: what goes to the pod waits there, what it sends in the device `shaper`."""
         ...
 
     def problems(self, attachment: Attachment, *, netns_path: str) -> Sequence[str]:
@@ -52,7 +57,8 @@ class KernelLinks:
                 bridge = ensure_bridge(host, attachment.bridge)
                 made = _make_pair(host, attachment, netns=descriptor, bridge=bridge)
                 try:
-                    shape(host, attachment)
+                    name = shaper_name(attachment.host_name)
+                    _limit(host, attachment.host_name, attachment.bandwidth, shaper=name)
                     _configure_pod(attachment, netns_descriptor=descriptor)
                 except BaseException:
                     _delete(host, attachment.host_name)
@@ -71,6 +77,13 @@ class KernelLinks:
                 _delete(host, host_name)
         except (wire.NetlinkError, OSError) as error:
             raise errors.CniError(errors.LINK_FAILURE, f"cannot remove {host_name}", details=str(error)) from error
+
+    def shape(self, host_name: str, limits: Bandwidth, *, shaper: str) -> None:
+        try:
+            with connection.Socket() as host:
+                _limit(host, host_name, limits, shaper=shaper)
+        except (wire.NetlinkError, OSError) as error:
+            raise errors.CniError(errors.LINK_FAILURE, f"cannot limit {host_name}", details=str(error)) from error
 
     def problems(self, attachment: Attachment, *, netns_path: str) -> Sequence[str]:
         descriptor = netns.open_path(netns_path)
@@ -165,20 +178,19 @@ def _configure_pod(attachment: Attachment, *, netns_descriptor: int) -> None:
         _announce(attachment)
 
 
-def shape(host: connection.Socket, attachment: Attachment) -> None:
-    """Puts the pod's limits on its host end: what goes to the pod waits there, what it sends in an ifb device."""
-    limits = attachment.bandwidth
-    port = host.link(attachment.host_name) if limits.ingress_rate or limits.egress_rate else None
-    if port is None:
+def _limit(host: connection.Socket, host_name: str, limits: Bandwidth, *, shaper: str) -> None:
+    if not (limits.ingress_rate or limits.egress_rate):
         return
+    port = host.link(host_name)
+    if port is None:
+        raise wire.NetlinkError(errno.ENODEV, f"find interface {host_name!r} to limit")
     if limits.ingress_rate:
         host.apply([_bucket(port.index, limits.ingress_rate, limits.ingress_burst)])
     if limits.egress_rate:
-        name = shaper_name(attachment.host_name)
-        host.apply([interfaces.delete_link(name), shaping.new_ifb(name, mtu=attachment.mtu)])
-        ifb = host.link(name)
+        host.apply([interfaces.delete_link(shaper), shaping.new_ifb(shaper, mtu=port.mtu)])
+        ifb = host.link(shaper)
         if ifb is None:
-            raise wire.NetlinkError(errno.ENODEV, f"find {name}")
+            raise wire.NetlinkError(errno.ENODEV, f"find {shaper}")
         host.apply(
             [
                 _bucket(ifb.index, limits.egress_rate, limits.egress_burst),

@@ -5,23 +5,23 @@ process both call `Plugin.call`. Blocking: use it from a thread.
 """
 
 import contextlib
+import functools
 import json
 import logging
-from collections.abc import Callable, Mapping
-from ipaddress import ip_address, ip_interface
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from cni import attachment, errors, loopback, spec
+from cni import attachment, chained, errors, loopback, spec
 from cni.attachment import Attachment
-from cni.ipam import ranges
+from cni.ipam import source
 from cni.ipam.ranges import IPAddress
+from cni.ipam.source import Source
 from cni.ipam.store import DiskLeases, Leases
 from cni.links import KernelLinks, Links
 from cni.ports import publisher
 from cni.ports.publisher import NftPorts, Ports
 from cni.ports.ruleset import Record
-from cni.result import Interface
 
 log = logging.getLogger(__name__)
 
@@ -85,33 +85,57 @@ class Plugin:
         }
 
     def _add(self, config: spec.NetConf, environment: spec.Environment) -> Mapping[str, Any]:
-        key = {"container_id": environment.container_id, "ifname": environment.ifname}
-        leases, ports = self._leases(config), self._ports(config)
-        granted = leases.allocate(ranges.parse_sets(config.ranges), wanted=config.requested.addresses, **key)
+        role = _role(config, environment)
+        if role == chained.IPAM:
+            return chained.ipam_result(self._source(config, environment).grant(), version=config.version)
+        if role == chained.CHAINED:
+            return self._add_chained(config, environment)
+        addresses = self._source(config, environment)
+        answer = addresses.grant()
         with contextlib.ExitStack() as undo:
-            undo.callback(leases.release, **key)
-            wanted = attachment.plan(config, environment, granted)
+            undo.callback(addresses.release)
+            wanted = attachment.plan(config, environment, answer.granted, routes=answer.routes)
             made = self._links.attach(wanted, netns_path=environment.netns)
             undo.callback(self._links.detach, wanted.host_name)
             if self._gate is not None:
                 self._gate.attached(environment, wanted)
-            if config.requested.ports:
-                addresses = tuple(address.ip for address in wanted.addresses)
-                record = Record(addresses=addresses, ports=config.requested.ports, **key)
-                ports.publish(record, bridge=config.bridge)
+            self._publish(config, environment, [address.ip for address in wanted.addresses])
             undo.pop_all()
-        return attachment.result(
-            wanted, made, netns=environment.netns, dns=dict(config.requested.dns or config.dns)
-        ).body(version=config.version)
+        dns = dict(config.requested.dns or answer.dns)
+        return attachment.result(wanted, made, netns=environment.netns, dns=dns).body(version=config.version)
+
+    def _add_chained(self, config: spec.NetConf, environment: spec.Environment) -> Mapping[str, Any]:
+        previous = chained.read(config)
+        host_name = next((name for name in previous.host_names if name != config.bridge), "")
+        name = attachment.shaper_name(attachment.host_name(environment.container_id, environment.ifname))
+        self._links.shape(host_name, config.requested.bandwidth, shaper=name)
+        if self._gate is not None and previous.addresses:
+            self._gate.attached(environment, _from_previous(config, environment))
+        self._publish(config, environment, chained.addresses(previous))
+        return chained.previous_result(config)
+
+    def _publish(self, config: spec.NetConf, environment: spec.Environment, addresses: Sequence[IPAddress]) -> None:
+        if config.requested.ports:
+            record = Record(
+                container_id=environment.container_id,
+                ifname=environment.ifname,
+                addresses=tuple(addresses),
+                ports=config.requested.ports,
+            )
+            self._ports(config).publish(record, bridge=config.bridge)
 
     def _del(self, config: spec.NetConf, environment: spec.Environment) -> None:
         failures: list[errors.CniError] = []
         key = {"container_id": environment.container_id, "ifname": environment.ifname}
-        for step in (
+        steps: list[Callable[[], object]] = [
             lambda: self._ports(config).withdraw(**key),
             lambda: self._links.detach(attachment.host_name(**key)),
-            lambda: self._leases(config).release(**key),
-        ):
+        ]
+        if config.type not in ("", spec.TYPE):
+            steps = []
+        if config.type not in ("", spec.TYPE) or not _without_addresses(config):
+            steps.append(lambda: self._source(config, environment).release())
+        for step in steps:
             try:
                 step()
             except errors.CniError as error:
@@ -121,61 +145,69 @@ class Plugin:
         _raise_all(failures)
 
     def _check(self, config: spec.NetConf, environment: spec.Environment) -> None:
-        wanted = _from_previous(config, environment)
-        held = {
-            lease.address
-            for lease in self._leases(config).held()
-            if (lease.container_id, lease.ifname) == (environment.container_id, environment.ifname)
-        }
-        found = [f"no lease for {a.ip}" for a in wanted.addresses if a.ip not in held]
-        found += self._links.problems(wanted, netns_path=environment.netns)
+        addresses, role = self._source(config, environment), _role(config, environment)
+        found: list[str] = []
+        if role == chained.IPAM:
+            found += addresses.problems(chained.addresses(chained.read(config)))
+        elif role == chained.MAIN:
+            wanted = _from_previous(config, environment)
+            found += addresses.problems([address.ip for address in wanted.addresses])
+            found += self._links.problems(wanted, netns_path=environment.netns)
+        if role != chained.IPAM and config.requested.ports:
+            records = self._ports(config).published()
+            key = (environment.container_id, environment.ifname)
+            if not any((r.container_id, r.ifname) == key for r in records):
+                found.append("its host ports are not published")
         if found:
             raise errors.CniError(errors.CHECK_FAILED, "the attachment is not as it was made", details="; ".join(found))
 
     def _gc(self, config: spec.NetConf, environment: spec.Environment) -> None:
         valid = set(config.valid_attachments)
-        names = {attachment.host_name(*pair) for pair in valid}
-        leases = self._leases(config)
+        steps: list[Callable[[], object]] = []
+        if config.type in ("", spec.TYPE):
+            names = {attachment.host_name(*pair) for pair in valid}
+            steps.append(lambda: self._ports(config).keep_only(valid))
+            steps += [
+                functools.partial(self._links.detach, name)
+                for name in self._links.host_names(config.bridge)
+                if name.startswith("veth") and name not in names
+            ]
+        if not _without_addresses(config):
+            steps.append(lambda: self._source(config, environment).keep_only(valid))
         failures: list[errors.CniError] = []
-        for lease in leases.held():
-            if (lease.container_id, lease.ifname) not in valid:
-                leases.release(container_id=lease.container_id, ifname=lease.ifname)
-        try:
-            self._ports(config).keep_only(valid)
-        except errors.CniError as error:
-            failures.append(error)
-        for name in self._links.host_names(config.bridge):
-            if name.startswith("veth") and name not in names:
-                try:
-                    self._links.detach(name)
-                except errors.CniError as error:
-                    failures.append(error)
+        for step in steps:
+            try:
+                step()
+            except errors.CniError as error:
+                failures.append(error)
         _raise_all(failures)
 
     def _status(self, config: spec.NetConf, environment: spec.Environment) -> None:
-        try:
-            sets = ranges.parse_sets(config.ranges)
-        except errors.CniError as error:
-            raise errors.CniError(errors.NOT_AVAILABLE, "the pod range is unknown", details=str(error)) from error
-        taken = {lease.address for lease in self._leases(config).held()}
-        for number, entries in enumerate(sets):
-            if all(address in taken for address, _ in ranges.candidates(entries, last=None)):
-                raise errors.CniError(errors.LIMITED_CONNECTIVITY, f"range set {number} is used up")
+        self._source(config, environment).status()
+
+    def _source(self, config: spec.NetConf, environment: spec.Environment) -> Source:
+        return source.of(config, environment, self._leases)
+
+
+def _role(config: spec.NetConf, environment: spec.Environment) -> str:
+    own = attachment.host_name(environment.container_id, environment.ifname)
+    if environment.command == "CHECK" and config.previous is None:
+        return chained.MAIN
+    return chained.role(config, own_host_name=own)
+
+
+def _without_addresses(config: spec.NetConf) -> bool:
+    """Chained after another plugin, with no say in addresses."""
+    return not config.document.get("ipam")
 
 
 def _from_previous(config: spec.NetConf, environment: spec.Environment) -> Attachment:
     """The attachment that `prevResult` describes. Raises CniError 7 when it is missing or not ours."""
-    previous = config.previous
-    if not isinstance(previous, dict):
-        raise errors.CniError(errors.INVALID_CONFIG, "invalid network config: prevResult", details="CHECK needs it")
-    try:
-        granted: list[tuple[Interface, IPAddress]] = [
-            (ip_interface(ip["address"]), ip_address(ip["gateway"])) for ip in previous["ips"]
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise errors.CniError(
-            errors.INVALID_CONFIG, "invalid network config: prevResult", details=str(error)
-        ) from error
+    previous = chained.read(config)
+    granted = [
+        (interface, gateway or interface.network.network_address + 1)
+        for interface, gateway in zip(previous.addresses, previous.gateways, strict=True)
+    ]
     if not granted:
         raise errors.CniError(errors.INVALID_CONFIG, "invalid network config: prevResult", details="it has no address")
     return attachment.plan(config, environment, granted)

@@ -3,18 +3,21 @@
 Owns parsing and validation of a request. Must not know links, addresses or sockets.
 """
 
+import dataclasses
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from cni import capabilities, errors
 from cni.capabilities import Requested
+from cni.netlink.wire import IPAddress
 
 VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 LATEST = VERSIONS[-1]
+TYPE, HOST_LOCAL = "nodeagent-cni", "host-local"
 # The versions in which each verb exists; the others date from the first supported version.
 SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 REQUIRED_ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
@@ -41,6 +44,19 @@ class Environment:
     netns: str = ""
     ifname: str = ""
     args: Mapping[str, str] = field(default_factory=dict)
+    path: str = ""
+
+    def with_command(self, command: str) -> "Environment":
+        """The same call with another verb."""
+        return dataclasses.replace(self, command=command)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteWish:
+    """A route for the pod; without a gateway it takes that of the pod's range."""
+
+    destination: Network
+    gateway: IPAddress | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +69,15 @@ class NetConf:
     mtu: int
     hairpin: bool
     ranges: tuple[tuple[Mapping[str, str], ...], ...]
-    routes: tuple[Network, ...]
+    routes: tuple[RouteWish, ...]
     data_dir: str
     dns: Mapping[str, Any]
     previous: Mapping[str, Any] | None
     valid_attachments: tuple[tuple[str, str], ...]
     requested: Requested
+    type: str = ""
+    ipam_type: str = ""
+    document: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse_environment(variables: Mapping[str, str]) -> Environment:
@@ -81,6 +100,7 @@ def parse_environment(variables: Mapping[str, str]) -> Environment:
         netns=variables.get("CNI_NETNS", ""),
         ifname=ifname,
         args=parse_args(variables.get("CNI_ARGS", "")),
+        path=variables.get("CNI_PATH", ""),
     )
 
 
@@ -135,8 +155,6 @@ def parse_config(document: Mapping[str, Any], *, version: str, args: Mapping[str
     if not isinstance(name, str) or not CONTAINER_ID.match(name):
         raise _invalid("name", f"invalid network name {name!r}")
     ipam = _mapping(document, "ipam")
-    if ipam.get("type", "host-local") != "host-local":
-        raise errors.CniError(errors.UNSUPPORTED_FIELD, "unsupported field ipam.type", details=repr(ipam.get("type")))
     wishes = capabilities.parse(document, args or {})
     mtu = document.get("mtu", 0)
     if not isinstance(mtu, int) or isinstance(mtu, bool) or not (mtu == 0 or 68 <= mtu <= 65535):
@@ -154,9 +172,12 @@ def parse_config(document: Mapping[str, Any], *, version: str, args: Mapping[str
         routes=_routes(ipam),
         data_dir=str(ipam.get("dataDir") or "/var/lib/cni/networks"),
         dns=_mapping(document, "dns"),
-        previous=document.get("prevResult"),
+        previous=_previous(document),
         valid_attachments=_attachments(document),
         requested=wishes,
+        type=_text(document, "type"),
+        ipam_type=_text(ipam, "type", prefix="ipam."),
+        document=document,
     )
 
 
@@ -165,10 +186,23 @@ def _invalid(key: str, reason: str) -> errors.CniError:
 
 
 def _mapping(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = document.get(key) or {}
+    value = document.get(key)
+    if value is None:
+        return {}
     if not isinstance(value, dict):
         raise _invalid(key, "not an object")
     return value
+
+
+def _text(document: Mapping[str, Any], key: str, *, prefix: str = "") -> str:
+    value = document.get(key) or ""
+    if not isinstance(value, str):
+        raise _invalid(prefix + key, "not a text")
+    return value
+
+
+def _previous(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return _mapping(document, "prevResult") if document.get("prevResult") is not None else None
 
 
 def _ranges(ipam: Mapping[str, Any]) -> tuple[tuple[Mapping[str, str], ...], ...]:
@@ -190,10 +224,13 @@ def _range_sets(sets: object) -> tuple[tuple[Mapping[str, str], ...], ...]:
     return tuple(tuple(ranges) for ranges in sets)
 
 
-def _routes(ipam: Mapping[str, Any]) -> tuple[Network, ...]:
+def _routes(ipam: Mapping[str, Any]) -> tuple[RouteWish, ...]:
     try:
-        return tuple(ip_network(route["dst"]) for route in ipam.get("routes") or ())
-    except (ValueError, KeyError, TypeError) as error:
+        return tuple(
+            RouteWish(ip_network(route["dst"]), ip_address(route["gw"]) if route.get("gw") else None)
+            for route in ipam.get("routes") or ()
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _invalid("ipam.routes", str(error)) from error
 
 

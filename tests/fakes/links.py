@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from cni import errors
 from cni.attachment import Attachment, Made
+from cni.capabilities import Bandwidth
 
 
 class FakeLinks:
@@ -11,6 +12,7 @@ class FakeLinks:
 
     def __init__(self, namespaces: Sequence[str]) -> None:
         self.namespaces = set(namespaces)
+        self.shaped: dict[str, Bandwidth] = {}
         self.pairs: dict[str, tuple[str, Attachment]] = {}
 
     def attach(self, attachment: Attachment, *, netns_path: str) -> Made:
@@ -23,6 +25,10 @@ class FakeLinks:
 
     def detach(self, host_name: str) -> None:
         self.pairs.pop(host_name, None)
+
+    def shape(self, host_name: str, limits: Bandwidth, *, shaper: str) -> None:
+        if limits.ingress_rate or limits.egress_rate:
+            self.shaped[host_name] = limits
 
     def problems(self, attachment: Attachment, *, netns_path: str) -> Sequence[str]:
         self._open(netns_path)

@@ -40,6 +40,15 @@ def test_a_program_that_is_there_is_never_installed_again_whoever_brought_it(
     assert dev.missing_packages() == ["catatonit", "nftables"]
 
 
+def test_what_only_tests_need_is_asked_for_by_tests_alone(
+    dev: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    have(monkeypatch, dev, *dev.PROGRAMS)
+    monkeypatch.setattr(dev, "TEST_FILES", {tmp_path / "none": "some-plugins"})
+    assert dev.missing_packages() == []
+    assert dev.missing_packages(tests=True) == ["some-plugins"]
+
+
 def test_without_install_what_is_missing_is_only_listed(
     dev: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,7 +23,7 @@ class Runtime:
         self.plugin = Plugin(links=self.links, ports=lambda _: self.ports)
 
     def config(self, **changes: Any) -> dict[str, Any]:
-        ipam = {"type": "host-local", "dataDir": str(self.folder), "ranges": [[{"subnet": "10.1.2.0/29"}]]}
+        ipam = {"type": "nodeagent-cni", "dataDir": str(self.folder), "ranges": [[{"subnet": "10.1.2.0/29"}]]}
         return {"cniVersion": "1.0.0", "name": "net", "type": "nodeagent-cni", "ipam": ipam} | changes
 
     def call(self, command: str, container: str = "abc", config: Any = None, **variables: str) -> tuple[int, Any]:
@@ -194,7 +194,9 @@ def test_a_bad_environment_is_code_4_and_named(runtime: Runtime, variables: dict
         ({"name": "../x"}, 7, "name"),
         ({"mtu": 7}, 7, "mtu"),
         ({"bridge": "a b"}, 7, "bridge"),
-        ({"ipam": {"type": "dhcp"}}, 2, "ipam.type"),
+        ({"ipam": {"type": "dhcp"}}, 7, "ipam.type"),
+        ({"ipam": {"type": "../dhcp"}}, 7, "ipam.type"),
+        ({"ipam": {"type": 3}}, 7, "ipam.type"),
         ({"ipam": {"ranges": [[{"subnet": "10.0.0.0/33"}]]}}, 7, "ipam.ranges"),
         ({"ipam": {"ranges": [[{"subnet": "10.0.0.0/31"}]]}}, 7, "ipam.ranges"),
         ({"ipam": {"ranges": [[{"subnet": "10.0.0.0/24"}], [{"subnet": "10.0.0.0/25"}]]}}, 7, "ipam.ranges"),
@@ -327,3 +329,49 @@ def test_the_burst_that_containerd_passes_for_none_is_none(runtime: Runtime) -> 
     assert runtime.call("ADD", config=runtime.config(runtimeConfig={"bandwidth": limits}))[0] == 0
     ((_, made),) = runtime.links.pairs.values()
     assert (made.bandwidth.ingress_rate, made.bandwidth.ingress_burst) == (10_000_000, 0)
+
+
+def test_as_the_addresses_of_another_plugin_it_answers_without_interfaces(runtime: Runtime) -> None:
+    config = runtime.config(type="bridge")
+    code, result = runtime.call("ADD", config=config)
+    assert code == 0
+    assert "interfaces" not in result
+    assert result["ips"] == [{"address": "10.1.2.2/29", "gateway": "10.1.2.1"}]
+    assert runtime.links.pairs == {}
+    assert runtime.call("CHECK", config={**config, "prevResult": result}) == (0, None)
+    assert runtime.call("DEL", config=config) == (0, None)
+    assert runtime.leases() == set()
+
+
+PREVIOUS = {
+    "cniVersion": "1.0.0",
+    "interfaces": [{"name": "br9"}, {"name": "vethX"}, {"name": "eth0", "sandbox": POD}],
+    "ips": [{"address": "10.9.0.7/24", "gateway": "10.9.0.1", "interface": 2}],
+}
+
+
+def test_after_another_plugin_it_publishes_and_limits_and_hands_the_result_on(runtime: Runtime) -> None:
+    wishes = {"portMappings": [MAPPING], "bandwidth": {"ingressRate": 8_000_000}}
+    config = {"cniVersion": "1.0.0", "name": "net", "type": "nodeagent-cni", "bridge": "br9", "runtimeConfig": wishes}
+    assert runtime.call("ADD", config={**config, "prevResult": PREVIOUS}) == (0, PREVIOUS)
+    (record,) = runtime.ports.published()
+    assert [str(address) for address in record.addresses] == ["10.9.0.7"]
+    assert list(runtime.links.shaped) == ["vethX"]
+    assert runtime.links.pairs == {}
+    assert runtime.call("CHECK", config={**config, "prevResult": PREVIOUS}) == (0, None)
+    assert runtime.call("DEL", config=config) == (0, None)
+    assert list(runtime.ports.published()) == []
+
+
+@pytest.mark.parametrize("previous", [[], "x", {"ips": [{"address": "no"}]}, {"ips": 3}, {"interfaces": [None]}])
+def test_a_previous_result_that_cannot_be_read_is_named(runtime: Runtime, previous: Any) -> None:
+    code, error = runtime.call("ADD", config=runtime.config(prevResult=previous))
+    assert (code, error["code"]) == (1, 7)
+    assert "prevResult" in error["msg"]
+
+
+def test_a_route_of_the_configuration_may_name_its_gateway(runtime: Runtime) -> None:
+    config = runtime.config()
+    config["ipam"]["routes"] = [{"dst": "10.0.0.0/8"}, {"dst": "172.16.0.0/12", "gw": "10.1.2.3"}]
+    _, result = runtime.call("ADD", config=config)
+    assert result["routes"] == [{"dst": "10.0.0.0/8", "gw": "10.1.2.1"}, {"dst": "172.16.0.0/12", "gw": "10.1.2.3"}]
