@@ -73,10 +73,15 @@ def element(item: Any, structure: Structure) -> str:
 
 
 def _elements(items: list[Any], structure: Structure) -> dict[str, Any]:
-    """The items by path element; of several equal ones the first."""
+    """The items by path element; several of one (an applier may not, an update may) are a tuple, owned as a whole."""
     found: dict[str, Any] = {}
     for item in items:
-        found.setdefault(element(item, structure), item)
+        key = element(item, structure)
+        if key in found:
+            before = found[key]
+            found[key] = (*before, item) if isinstance(before, tuple) else (before, item)
+        else:
+            found[key] = item
     return found
 
 
@@ -99,8 +104,8 @@ def _fields(value: Any, structure: Structure) -> Fields | None:
         return fieldset.node_of(children, own=False)
     if kind == "list":
         items: Fields = {}
-        for item in value:
-            _put(items, element(item, structure), _fields(item, structure.item()), own=True)
+        for key, item in _elements(value, structure).items():
+            _put(items, key, _fields(item, structure.item()), own=True)
         return fieldset.node_of(items, own=False)
     return {}
 
@@ -163,6 +168,8 @@ def _compare_values(key: str, old: Any, new: Any, structure: Structure, found: D
     kind = _kind(new, structure)
     if kind == "leaf" or kind != _kind(old, structure):
         found.modified[key] = {}
+        if isinstance(new, tuple) and (lost := fieldset.below(_whole(old, structure))):
+            found.removed[key] = lost
         return
     below = Difference()
     if kind == "map":

@@ -352,3 +352,36 @@ def test_an_only_applier_gets_exactly_what_it_applies(first: Object, second: Obj
     made = applied(applied({}, first), second)
     bare = {**made, "metadata": {k: v for k, v in made["metadata"].items() if k != "managedFields"}}
     assert typed.compare(bare, second, DEPLOYMENT) == typed.Difference()
+
+
+def env(*pairs: tuple[str, str]) -> Object:
+    return deployment({"name": "a", "env": [{"name": name, "value": value} for name, value in pairs]})
+
+
+def env_fields(obj: Object, manager: str, operation: str = "Update") -> Any:
+    found = fields(obj, manager, operation)
+    for step in ("f:spec", "f:template", "f:spec", "f:containers", 'k:{"name":"a"}', "f:env"):
+        found = (found or {}).get(step)
+    return found
+
+
+def test_an_item_that_is_there_twice_is_owned_as_a_whole() -> None:
+    made = updated({}, env(("X", "1"), ("X", "2"), ("Y", "1")), "one")
+    y = {".": {}, "f:name": {}, "f:value": {}}
+    assert env_fields(made, "one") == {".": {}, 'k:{"name":"X"}': {}, 'k:{"name":"Y"}': y}
+    changed = {**env(("X", "1"), ("X", "3"), ("Y", "1"))}
+    changed["metadata"]["managedFields"] = made["metadata"]["managedFields"]
+    made = updated(made, changed, "two")
+    assert env_fields(made, "two") == {'k:{"name":"X"}': {}}
+    assert env_fields(made, "one") == {".": {}, 'k:{"name":"Y"}': y}
+
+
+def test_an_item_that_becomes_twice_is_lost_to_its_owner_with_its_fields() -> None:
+    made = updated({}, env(("X", "1")), "one")
+    twice = env(("X", "1"), ("X", "2"))
+    twice["metadata"]["managedFields"] = made["metadata"]["managedFields"]
+    made = updated(made, twice, "two")
+    assert (env_fields(made, "one"), env_fields(made, "two")) == ({}, {'k:{"name":"X"}': {}})
+    made = applied(made, env(("Y", "1")))
+    kept = spec_of(made)["template"]["spec"]["containers"][0]["env"]
+    assert [item["name"] for item in kept] == ["X", "X", "Y"]
