@@ -82,6 +82,7 @@ class Peers:
         self._config, self._own, self._slices = config, own, slices
         self._exchange, self._mark, self._clock = exchange, mark, clock
         self._silences: dict[str, int] = {}
+        self._said: set[str] = set()
 
     async def run(self) -> None:
         """Looks around once a second until cancelled."""
@@ -103,15 +104,18 @@ class Peers:
                 await self._exchange.ask((neighbour.address, neighbour.port), query)
         except FAILURES:
             return self._silences.get(neighbour.slice, 0) + 1
+        self._said.discard(neighbour.slice)
         return 0
 
     async def _take_out(self, name: str) -> None:
-        log.warning("DNS server %s does not answer: it is taken out of Service %s", name, self._config.service)
+        level = logging.DEBUG if name in self._said else logging.WARNING
+        self._said.add(name)
+        log.log(level, "DNS server %s does not answer: it is taken out of Service %s", name, self._config.service)
         try:
             async with asyncio.timeout(WRITE_SECONDS):
                 await self._mark(name)
         except (status.ApiError, ClientError, TimeoutError) as error:
-            log.warning("could not mark EndpointSlice %s as not ready, it is tried again: %s", name, error)
+            log.log(level, "could not mark EndpointSlice %s as not ready, it is tried again: %s", name, error)
 
 
 async def mark_not_ready(client: Client, config: DNSConfiguration, name: str) -> None:

@@ -41,6 +41,7 @@ class Published:
         self._key = f"{config.namespace}/{publish.slice_name(config)}"
         self._changed = asyncio.Event()
         self._backoff = Backoff(0.2, 30.0)
+        self._complained = ""
         self.done = False
 
     def slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
@@ -89,9 +90,11 @@ class Published:
         try:
             async with asyncio.timeout(WRITE_SECONDS):
                 await publish.publish(self._client, self._config, address=self._address, ready=True)
-            self.done = True
+            self.done, self._complained = True, ""
         except (status.ApiError, ClientError, TimeoutError) as error:
-            log.warning("not an endpoint of Service %s yet, it is tried again: %s", self._config.service, error)
+            if str(error) != self._complained:
+                self._complained = str(error)
+                log.warning("not an endpoint of Service %s yet, it is tried again: %s", self._config.service, error)
 
     def _is_right(self) -> bool:
         found = self._slices.get(self._key)

@@ -132,7 +132,7 @@ class Resolver:
     def _variants(self, found: Answer | Kept) -> int:
         if isinstance(found, Kept):
             return 1
-        if found.rcode == wire.NXDOMAIN and self._search is not None:
+        if self._search is not None and (found.rcode == wire.NXDOMAIN or _is_alias(found)):
             return 0  # it depends on who asks
         return max(1, min(VARIANTS, len(found.answers)))
 
@@ -221,6 +221,10 @@ class Resolver:
         if self._say:
             log.info("%s %d %s -> %d", wire.decode_name(query.name), query.type, proto, rcode)
         return reply, rcode
+
+
+def _is_alias(found: Answer) -> bool:
+    return bool(found.answers) and found.answers[0].startswith(wire.NAME_OF_QUESTION + wire.CNAME.to_bytes(2, "big"))
 
 
 def _under(query: Query, name: bytes) -> Query:
