@@ -30,8 +30,10 @@ def caller_of(request: Request) -> Caller:
     if dry_run not in ("", "All"):
         error = status.unsupported("dryRun", dry_run, ["All"])
         raise status.invalid("CreateOptions.meta.k8s.io", "", [error])
-    if len(request.query.get("fieldManager", "")) > MAX_MANAGER:
-        error = status.too_long("fieldManager", MAX_MANAGER)
+    name = request.query.get("fieldManager", "")
+    if len(name) > MAX_MANAGER or not name.isprintable():
+        unfit = status.invalid_value("fieldManager", name, "should only contain printable characters")
+        error = status.too_long("fieldManager", MAX_MANAGER) if len(name) > MAX_MANAGER else unfit
         raise status.invalid("CreateOptions.meta.k8s.io", "", [error])
     writer = ownership.writer_of(request)
     return Caller(user=request.user, dry_run=dry_run == "All", warnings=request.warnings, writer=writer)

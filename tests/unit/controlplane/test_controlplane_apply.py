@@ -84,6 +84,8 @@ async def test_a_dry_run_shows_the_outcome_and_keeps_nothing(api: Harness) -> No
     [
         (config_map({"a": "1"}), {"manager": ""}, 422,
          'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch'),
+        (config_map(), {"manager": "a\nb"}, 422, "should only contain printable characters"),
+        (config_map(), {"manager": "a" * 129}, 422, "fieldManager: Too long: may not be more than 128 bytes"),
         ({**config_map(), "apiVersion": "v2"}, {}, 400,
          "Incorrect version specified in apply patch. Specified patch version: v2, expected: v1"),
         ({"metadata": {"name": "c"}}, {}, 400, "Object 'Kind' is missing in"),
