@@ -17,6 +17,7 @@ from cni.overlay.kernel import KernelFabric
 from cni.overlay.watch import Watch
 from cni.plugin import Plugin
 from cni.policy import ruleset
+from cni.policy.attached import Attachments
 from cni.policy.controller import Policies
 from cni.policy.gate import PolicyGate
 from cni.policy.kernel import KernelRules
@@ -49,7 +50,8 @@ class Daemon:
             self._policies = Policies(
                 KernelRules(), informers=deps.informers, node_name=deps.node_name, clock=deps.clock
             )
-        self._gate = PolicyGate(self._policies) if self._policies else None
+        folder = Path(config.socket).parent / "attached"
+        self._gate = PolicyGate(self._policies, Attachments(folder)) if self._policies else None
         self._server = Server(Path(config.socket), Plugin(gate=self._gate))
         self._network = Network(
             config,
@@ -69,7 +71,7 @@ class Daemon:
         await asyncio.to_thread(self._free_leaked)
         async with asyncio.TaskGroup() as group:
             if self._policies and self._gate:
-                self._gate.open()
+                self._gate.open(sandboxes=self._sandboxes())
                 group.create_task(self._policies.run())
             else:
                 await apply_rules(ruleset.removal())
@@ -94,6 +96,10 @@ class Daemon:
             log.info("freed the addresses of sandbox %s: its interface is gone", container_id)
         held = {(lease.container_id, lease.ifname) for lease in leases.held()}
         NftPorts(publisher.folder(self._config.data_dir, NETWORK_NAME)).keep_only(held)
+
+    def _sandboxes(self) -> frozenset[str]:
+        leases = DiskLeases(Path(self._config.data_dir) / NETWORK_NAME)
+        return frozenset(lease.container_id for lease in leases.held())
 
     async def _annotate(self, notes: Mapping[str, str | None]) -> None:
         await self._deps.client.patch(scheme.NODES, self._deps.node_name, {"metadata": {"annotations": notes}})

@@ -7,10 +7,11 @@ of pods and namespaces.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
 
 from cni.policy import model, rules
+from cni.policy.attached import Attached
 from cni.policy.kernel import Rules, RulesError
 from cni.policy.model import PolicyNamespace, PolicyPod
 from cni.policy.plan import PolicySet
@@ -35,11 +36,10 @@ class NotAdmitted(Exception):
 
 @dataclass(slots=True)
 class Admission:
-    """A pod that waits for its rules; then the addresses that it holds until the API reports them."""
+    """A sandbox that waits for its pod's rules; then the addresses that it holds, which the API may report later."""
 
-    uid: str
-    addresses: tuple[str, ...]
-    done: asyncio.Event
+    attached: Attached
+    done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Policies:
@@ -84,9 +84,9 @@ class Policies:
                     async with self._world():
                         await self._with_policies()
 
-    async def admit(self, key: str, *, uid: str, addresses: tuple[str, ...]) -> None:
-        """Returns when the rules for a new pod of this node are in; `key` is namespace/name. Raises NotAdmitted."""
-        admission = Admission(uid, addresses, asyncio.Event())
+    async def admit(self, attached: Attached) -> None:
+        """Returns when the rules for a new sandbox of this node are in. Raises NotAdmitted."""
+        key, admission = attached.key, Admission(attached)
         self._admissions[key] = admission
         self._note_pod(key)
         try:
@@ -96,16 +96,22 @@ class Policies:
                     await admission.done.wait()
                 admission.done.set()
         except TimeoutError:
-            self.forget(key, uid=uid)
+            self.forget(attached)
             reason = self.ready() or "the API server does not know the pod"
             raise NotAdmitted(UNKNOWN.format(key, ADMISSION_SECONDS, reason)) from None
 
-    def forget(self, key: str, *, uid: str) -> None:
-        """A pod of this node lost its addresses."""
-        admission = self._admissions.get(key)
-        if admission is not None and admission.uid == uid:
-            del self._admissions[key]
-            self._note_pod(key)
+    def restore(self, found: Iterable[Attached]) -> None:
+        """Sandboxes from before this process; to be called before `run`."""
+        for attached in found:
+            self._admissions[attached.key] = Admission(attached)
+            self._admissions[attached.key].done.set()
+
+    def forget(self, attached: Attached) -> None:
+        """A sandbox lost its addresses; that of another sandbox of the same pod is not meant."""
+        admission = self._admissions.get(attached.key)
+        if admission is not None and admission.attached.sandbox == attached.sandbox:
+            del self._admissions[attached.key]
+            self._note_pod(attached.key)
 
     def _policy_changed(self, old: NetworkPolicy | None, new: NetworkPolicy | None) -> None:
         changed = new or old
@@ -134,11 +140,11 @@ class Policies:
             return
         found = self._pods.cache.get(key)
         admission = self._admissions.get(key)
-        ours = found is not None and admission is not None and model.is_pod(found, admission.uid)
+        ours = found is not None and admission is not None and model.is_pod(found, admission.attached.uid)
         if admission is not None and admission.done.is_set() and not ours:
             del self._admissions[key]  # it is gone, or another pod has its name
-        attached = admission.addresses if admission is not None and ours else ()
-        self._tracker.pod(key, model.pod(found, node=self._node, attached=attached) if found else None)
+        addresses = admission.attached.addresses if admission is not None and ours else ()
+        self._tracker.pod(key, model.pod(found, node=self._node, attached=addresses) if found else None)
         self._wake.set()
 
     async def _without_policies(self) -> None:
@@ -210,7 +216,7 @@ class Policies:
 
     def _is_known(self, key: str, admission: Admission) -> bool:
         found = self._pods.cache.get(key) if self._pods is not None else None
-        return found is not None and model.is_pod(found, admission.uid)
+        return found is not None and model.is_pod(found, admission.attached.uid)
 
     async def _watch_presence(self) -> None:
         """Rules that somebody else flushed are back within a second."""

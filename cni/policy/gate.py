@@ -5,11 +5,12 @@ Owns that crossing and what of a CNI call names the pod. Must not know rules.
 
 import asyncio
 import concurrent.futures
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from cni import errors
 from cni.attachment import Attachment
 from cni.policy import conntrack
+from cni.policy.attached import Attached, Attachments
 from cni.policy.controller import ADMISSION_SECONDS, NotAdmitted, Policies
 from cni.spec import Environment
 
@@ -20,50 +21,54 @@ MARGIN_SECONDS = 5.0
 class PolicyGate:
     """`cni.plugin.Gate`: an attachment is answered once the pod's rules are in. Shut until `open`."""
 
-    def __init__(self, policies: Policies) -> None:
+    def __init__(self, policies: Policies, attachments: Attachments) -> None:
         self._policies = policies
+        self._attachments = attachments
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def open(self) -> None:
-        """From here on the policies of this loop are asked."""
+    def open(self, *, sandboxes: Collection[str]) -> None:
+        """From here on the policies of this loop are asked; `sandboxes` are those that hold addresses already."""
+        self._policies.restore(self._attachments.load(sandboxes=sandboxes))
         self._loop = asyncio.get_running_loop()
 
     def attached(self, environment: Environment, attachment: Attachment) -> None:
-        """Waits for the rules; without a pod's name (another runtime) there are none. Raises CniError 11."""
-        key, uid = _pod(environment)
-        if not key:
+        """Waits for the rules; without a pod's name (another runtime) there are none. Raises CniError."""
+        addresses = tuple(str(each.ip) for each in attachment.addresses)
+        found = _attached(environment, addresses)
+        if found is None:
             return
         if self._loop is None:
-            raise errors.CniError(errors.TRY_AGAIN_LATER, "network policy is not in place", details="starting")
-        addresses = tuple(str(each.ip) for each in attachment.addresses)
-        admission = self._policies.admit(key, uid=uid, addresses=addresses)
-        waiting = asyncio.run_coroutine_threadsafe(admission, self._loop)
+            raise _not_in_place("the node agent is starting")
         try:
+            self._attachments.put(found)
+            waiting = asyncio.run_coroutine_threadsafe(self._policies.admit(found), self._loop)
             waiting.result(ADMISSION_SECONDS + MARGIN_SECONDS)
-        except (NotAdmitted, concurrent.futures.TimeoutError, concurrent.futures.CancelledError) as error:
-            waiting.cancel()
-            reason = str(error) or "the node agent is stopping"
-            raise errors.CniError(errors.TRY_AGAIN_LATER, "network policy is not in place", details=reason) from error
-        if self._policies.active:
-            _forget_connections(addresses)
+            for address in addresses if self._policies.active else ():
+                conntrack.forget(address)  # what is known passes without being judged
+        except (NotAdmitted, TimeoutError, concurrent.futures.CancelledError) as error:
+            self._attachments.remove(found.sandbox)
+            raise _not_in_place(str(error) or "the node agent is stopping") from error
+        except OSError as error:
+            self._attachments.remove(found.sandbox)
+            raise errors.CniError(errors.IO_FAILURE, "network policy is not in place", details=str(error)) from error
 
     def detached(self, environment: Environment) -> None:
-        """The pod's addresses may be another's from here on."""
-        key, uid = _pod(environment)
-        if key and self._loop is not None:
-            self._loop.call_soon_threadsafe(lambda: self._policies.forget(key, uid=uid))
+        """The sandbox's addresses may be another's from here on."""
+        found = _attached(environment, ())
+        self._attachments.remove(environment.container_id)
+        if found is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._policies.forget, found)
 
 
-def _forget_connections(addresses: Sequence[str]) -> None:
-    """Of the pods that had these addresses before: what is known passes without being judged."""
-    for address in addresses:
-        try:
-            conntrack.forget(address)
-        except OSError as error:
-            raise errors.CniError(errors.IO_FAILURE, "connection tracking", details=str(error)) from error
+def _not_in_place(reason: str) -> errors.CniError:
+    return errors.CniError(errors.TRY_AGAIN_LATER, "network policy is not in place", details=reason)
 
 
-def _pod(environment: Environment) -> tuple[str, str]:
-    """(namespace/name, uid) as the runtime passes them; "" for what it does not pass."""
-    namespace, name = environment.args.get(NAMESPACE, ""), environment.args.get(NAME, "")
-    return (f"{namespace}/{name}" if namespace and name else ""), environment.args.get(UID, "")
+def _attached(environment: Environment, addresses: tuple[str, ...]) -> Attached | None:
+    """The sandbox of a call; None when the runtime does not name its pod."""
+    arguments = environment.args
+    namespace, name = arguments.get(NAMESPACE, ""), arguments.get(NAME, "")
+    if not namespace or not name:
+        return None
+    key, uid = f"{namespace}/{name}", arguments.get(UID, "")
+    return Attached(sandbox=environment.container_id, key=key, uid=uid, addresses=addresses)

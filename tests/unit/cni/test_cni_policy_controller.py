@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cni.policy.attached import Attached
 from cni.policy.controller import NotAdmitted, Policies
 from fakes.apiserver import FakeApiServer
 from fakes.policy_rules import FakeRules
@@ -17,6 +18,10 @@ from kube.runtime.clock import SystemClock
 pytestmark = pytest.mark.looptime
 
 WEB, CLIENT = "10.244.0.2", "10.244.1.2"
+
+
+def attached(name: str, *, uid: str, sandbox: str = "s1") -> Attached:
+    return Attached(sandbox=sandbox, key=f"default/{name}", uid=uid, addresses=(WEB,))
 
 
 class World:
@@ -75,7 +80,7 @@ async def test_without_a_policy_there_is_no_table_and_no_copy_of_the_pods(world:
         assert world.policies.ready() is None
         assert not world.rules.there
         assert world.watched() == {"networkpolicies"}
-        await world.policies.admit("default/web", uid="web", addresses=(WEB,))
+        await world.policies.admit(attached("web", uid="web"))
 
 
 async def test_a_policy_that_selects_no_pod_of_this_node_makes_no_table(world: World) -> None:
@@ -119,7 +124,7 @@ async def test_a_pod_that_comes_is_a_change_of_elements(world: World) -> None:
 async def test_a_new_pod_waits_until_its_rules_are_in(world: World) -> None:
     world.protect("web")
     async with world.running(), asyncio.TaskGroup() as group:
-        admitted = group.create_task(world.policies.admit("default/web", uid="1", addresses=(WEB,)))
+        admitted = group.create_task(world.policies.admit(attached("web", uid="1")))
         await asyncio.sleep(2)
         assert not admitted.done()
         world.pod("web", "", uid="1")
@@ -131,7 +136,7 @@ async def test_a_pod_that_the_api_does_not_know_is_to_be_tried_again(world: Worl
     world.protect("web")
     async with world.running():
         with pytest.raises(NotAdmitted, match="does not know the pod"):
-            await world.policies.admit("default/web", uid="1", addresses=(WEB,))
+            await world.policies.admit(attached("web", uid="1"))
 
 
 async def test_an_older_pod_of_the_same_name_is_not_taken_for_the_new_one(world: World) -> None:
@@ -139,14 +144,14 @@ async def test_an_older_pod_of_the_same_name_is_not_taken_for_the_new_one(world:
     world.protect("web")
     async with world.running():
         with pytest.raises(NotAdmitted):
-            await world.policies.admit("default/web", uid="new", addresses=(WEB,))
+            await world.policies.admit(attached("web", uid="new"))
 
 
 async def test_the_mirror_of_a_static_pod_stands_for_it(world: World) -> None:
     world.pod("web", "", uid="api", metadata={"annotations": {"kubernetes.io/config.mirror": "file"}})
     world.protect("web")
     async with world.running():
-        await world.policies.admit("default/web", uid="file", addresses=(WEB,))
+        await world.policies.admit(attached("web", uid="file"))
         assert not world.rules.passes(CLIENT, WEB)
 
 
@@ -154,7 +159,7 @@ async def test_without_an_api_server_nothing_is_admitted(world: World) -> None:
     world.server.reachable = False
     async with world.running():
         with pytest.raises(NotAdmitted, match="waiting for the list of networkpolicies"):
-            await world.policies.admit("default/web", uid="1", addresses=(WEB,))
+            await world.policies.admit(attached("web", uid="1"))
 
 
 async def test_an_address_used_anew_is_judged_by_its_new_pod(world: World) -> None:
@@ -162,7 +167,7 @@ async def test_an_address_used_anew_is_judged_by_its_new_pod(world: World) -> No
     world.protect("web")
     async with world.running():
         world.pod("other", "")
-        await world.policies.admit("default/other", uid="other", addresses=(WEB,))
+        await world.policies.admit(attached("other", uid="other"))
         assert world.rules.passes(CLIENT, WEB)
         world.server.remove(scheme.PODS, "web", namespace="default")
         await asyncio.sleep(1)
@@ -173,11 +178,22 @@ async def test_after_del_an_address_is_the_pods_as_the_api_says(world: World) ->
     world.pod("web", "")
     world.protect("web")
     async with world.running():
-        await world.policies.admit("default/web", uid="web", addresses=(WEB,))
+        await world.policies.admit(attached("web", uid="web"))
         assert not world.rules.passes(CLIENT, WEB)
-        world.policies.forget("default/web", uid="web")
+        world.policies.forget(attached("web", uid="web", sandbox="another"))
+        await asyncio.sleep(1)
+        assert not world.rules.passes(CLIENT, WEB)
+        world.policies.forget(attached("web", uid="web"))
         await asyncio.sleep(1)
         assert world.rules.passes(CLIENT, WEB)
+
+
+async def test_a_sandbox_from_before_a_restart_is_isolated_though_the_api_has_no_address_yet(world: World) -> None:
+    world.pod("web", "")
+    world.protect("web")
+    world.policies.restore([attached("web", uid="web")])
+    async with world.running():
+        assert not world.rules.passes(CLIENT, WEB)
 
 
 async def test_pods_that_ended_or_use_the_nodes_network_have_no_address_here(world: World) -> None:
