@@ -348,3 +348,14 @@ def test_no_reply_whatever_breaks_the_answer(body: bytes) -> None:
     )
     other = wire.parse(dns.message.make_query("a.org", "A").to_wire())
     assert asyncio.run(resolver.later(other, proto="udp"))[:2] == other.id.to_bytes(2, "big")
+
+
+@given(st.integers(0, 0xFFFF), st.lists(st.integers(0, 2), min_size=4, max_size=4), st.binary(max_size=120))
+def test_every_reply_to_whatever_packet_can_be_read_and_has_its_id(flags: int, counts: list[int], body: bytes) -> None:
+    server = Server(hosts=Hosts(["192.0.2.5 db"]), rewrites=[rule("suffix .x .cluster.local")])
+    server.put(service())
+    packet = wire.HEADER.pack(77, flags & ~wire.QR, *counts) + body
+    for proto in ("udp", "tcp"):
+        reply = server.resolver.local(packet, proto=proto).reply
+        assert reply is not None
+        assert dns.message.from_wire(reply, ignore_trailing=False).id == 77

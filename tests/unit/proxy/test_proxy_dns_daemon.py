@@ -1,0 +1,181 @@
+"""The whole DNS process against an API in memory: from an object to an answer, two servers that watch each other."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import dns.message
+import dns.rcode
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
+
+from fakes.apiserver import FakeApiServer
+from kube import scheme
+from kube.client.informer import Informers
+from kube.runtime.clock import SystemClock
+from proxy.dns import config as configuration
+from proxy.dns import peers, published
+from proxy.dns.daemon import Daemon
+
+HOST = "127.0.0.1"
+WEB = "web.default.svc.cluster.local"
+PORTS: list[dict[str, Any]] = [{"name": "http", "port": 80, "protocol": "TCP"}]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def service(name: str, address: str, namespace: str = "default") -> dict[str, Any]:
+    spec = {"type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "ports": PORTS}
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+class Cluster:
+    """An API with DNS servers."""
+
+    def __init__(self) -> None:
+        self.api = FakeApiServer()
+        self.api.put(scheme.NAMESPACES, {"metadata": {"name": "default"}})
+        self.api.put(scheme.SERVICES, service("kube-dns", "10.96.0.10", "kube-system"))
+        self.ports: dict[str, int] = {}
+        self.ready: dict[str, int] = {}
+
+    def daemon(self, node: str, **options: Any) -> tuple[Daemon, Informers]:
+        self.api.put(scheme.NODES, {"metadata": {"name": node, "uid": f"uid-{node}"}})
+        self.ports[node], self.ready[node] = free_port(), free_port()
+        body = {
+            "nodeName": node,
+            "nodeIP": HOST,
+            "kubeconfig": "/nowhere",
+            "port": self.ports[node],
+            "forward": ["192.0.2.1"],
+            "lameduckSeconds": 0.3,
+            "healthAddress": f"{HOST}:{free_port()}",
+            "readyAddress": f"{HOST}:{self.ready[node]}",
+            "metricsAddress": f"{HOST}:{free_port()}",
+        }
+        config = msgspec.convert(body | options, configuration.DNSConfiguration)
+        clock = SystemClock()
+        client = self.api.client()
+        informers = Informers(client, clock=clock)
+        made = Daemon(
+            config, client=client, informers=informers, clock=clock, registry=CollectorRegistry(), address=HOST
+        )
+        return made, informers
+
+    @asynccontextmanager
+    async def running(self, node: str, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
+        daemon, informers = self.daemon(node, **options)
+        async with asyncio.TaskGroup() as group:
+            feeding = group.create_task(informers.run())
+            running = group.create_task(daemon.run())
+            await until(lambda: daemon.ready() is None)
+            yield running
+            running.cancel()
+            await asyncio.wait([running])
+            feeding.cancel()
+
+    def is_ready(self, node: str) -> bool | None:
+        """What the node's slice says."""
+        found = self.api.find(scheme.ENDPOINT_SLICES, f"kube-dns-{node}", namespace="kube-system")
+        return found["endpoints"][0]["conditions"]["ready"] if found else None
+
+
+async def until(check: Callable[[], bool | Awaitable[bool]]) -> None:
+    for _ in range(500):
+        found = check()
+        if found if isinstance(found, bool) else await found:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come")
+
+
+async def ask(port: int, name: str = WEB) -> dns.message.Message:
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setblocking(False)
+        client.connect((HOST, port))
+        client.send(dns.message.make_query(name, "A").to_wire())
+        async with asyncio.timeout(5):
+            return dns.message.from_wire(await loop.sock_recv(client, 4096))
+
+
+async def get(port: int, path: str) -> tuple[int, str]:
+    reader, writer = await asyncio.open_connection(HOST, port)
+    writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+    text = (await reader.read()).decode()
+    writer.close()
+    return int(text.split()[1]), text.partition("\r\n\r\n")[2]
+
+
+async def test_an_object_becomes_an_answer_and_goes_again() -> None:
+    cluster = Cluster()
+    async with cluster.running("a"):
+        port = cluster.ports["a"]
+        assert (await ask(port)).rcode() == dns.rcode.NXDOMAIN
+        cluster.api.put(scheme.SERVICES, service("web", "10.96.0.7"))
+
+        async def seen() -> bool:
+            return [str(item) for rrset in (await ask(port)).answer for item in rrset] == ["10.96.0.7"]
+
+        async def gone() -> bool:
+            return not (await ask(port)).answer
+
+        await until(seen)
+        cluster.api.remove(scheme.SERVICES, "web", namespace="default")
+        await until(gone)
+        assert (await ask(port, "ns.dns.cluster.local")).answer
+
+
+async def test_a_server_is_an_endpoint_while_it_runs_and_says_when_it_leaves() -> None:
+    cluster = Cluster()
+    async with cluster.running("b"), cluster.running("a") as running:
+        assert cluster.is_ready("a")
+        assert (await get(cluster.ready["a"], "/ready"))[0] == 200
+        running.cancel()
+        await until(lambda: cluster.is_ready("a") is False)
+        assert (await ask(cluster.ports["a"], "ns.dns.cluster.local")).answer, "it answers a while longer"
+        assert (await get(cluster.ready["a"], "/ready"))[0] == 503
+
+
+async def test_a_slice_that_somebody_spoils_is_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "LOOK_SECONDS", 30.0)
+    cluster = Cluster()
+    async with cluster.running("a"):
+        cluster.api.remove(scheme.ENDPOINT_SLICES, "kube-dns-a", namespace="kube-system")
+        await until(lambda: cluster.is_ready("a") is True)
+
+
+async def test_a_dead_neighbour_is_taken_out_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "PERIOD_SECONDS", 0.05)
+    monkeypatch.setattr(peers, "PROBE_SECONDS", 0.1)
+    cluster = Cluster()
+    async with cluster.running("a"):
+        async with cluster.running("b"):
+            dead = cluster.api.find(scheme.ENDPOINT_SLICES, "kube-dns-b", namespace="kube-system")
+            assert dead is not None
+        await until(lambda: cluster.is_ready("b") is False)
+        cluster.api.put(scheme.ENDPOINT_SLICES, dead)  # as if it had died without a word
+        assert cluster.is_ready("b") is True
+        await until(lambda: cluster.is_ready("b") is False)
+        assert cluster.is_ready("a") is True
+
+
+async def test_replies_are_counted_under_corednss_names() -> None:
+    cluster = Cluster()
+    daemon, informers = cluster.daemon("a", port=free_port())
+    registry = daemon._registry
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(informers.run()), group.create_task(daemon.run())]
+        await until(lambda: daemon.ready() is None)
+        await ask(daemon._config.port)
+        labels = {"server": f"dns://:{daemon._config.port}", "zone": ".", "view": "", "rcode": "NXDOMAIN", "plugin": ""}
+        assert registry.get_sample_value("coredns_dns_responses_total", labels) == 1.0
+        for task in tasks:
+            task.cancel()
