@@ -36,9 +36,12 @@ def build(config: Mapping[str, Sequence[Mapping[str, Any]]], deps: Deps) -> Comp
     """The service proxy. `config`: documents by kind, of which KubeProxyConfiguration is read."""
     from kube.runtime import config as documents
     from proxy import config as configuration
+    from proxy.backends import detect
     from proxy.daemon import Daemon
 
-    return Daemon(documents.one(config, configuration.KIND, configuration.KubeProxyConfiguration), deps)
+    found = documents.one(config, configuration.KIND, configuration.KubeProxyConfiguration)
+    choice = detect.choose(found.mode, detect.probe())
+    return Daemon(found, deps, choice=choice, backend=detect.build(choice, cluster_cidrs=found.cluster_cidrs))
 
 
 def _proxy(arguments: argparse.Namespace) -> int:

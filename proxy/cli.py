@@ -20,6 +20,7 @@ from kube.runtime import config as documents
 from kube.types import EndpointSlice, Node, Service
 from proxy import config as configuration
 from proxy import host, inspection
+from proxy.backends import detect
 from proxy.backends.elements import Element
 from proxy.backends.nftables import NftablesBackend
 from proxy.backends.protocol import BackendError
@@ -66,7 +67,8 @@ def _guarded(work: Coroutine[Any, Any, int]) -> int:
 
 async def _cleanup() -> int:
     await NftablesBackend().cleanup()
-    print("removed the tables nodeagent-proxy")
+    await detect.remove_iptables()
+    print("removed the tables nodeagent-proxy, and kube-proxy's chains from iptables")
     return 0
 
 

@@ -8,7 +8,7 @@ from kube.runtime import duration
 from kube.runtime.config import ConfigError, Section
 
 KIND = "KubeProxyConfiguration"
-MODES = ("", "nftables")
+MODES = ("", "nftables", "iptables", "legacy")
 PRIMARY = "primary"
 
 
@@ -23,7 +23,10 @@ class ClientConnection(Section, frozen=True, kw_only=True):
 
 
 class KubeProxyConfiguration(Section, frozen=True, kw_only=True):
-    """Upstream's kind. `sync_period` is how old a queued write may be before `/healthz` fails, doubled."""
+    """Upstream's kind; the mode `legacy`, iptables in the legacy tables, is ours.
+
+    `sync_period` is how old a queued write may be before `/healthz` fails, doubled.
+    """
 
     mode: str = ""
     cluster_cidr: str = msgspec.field(name="clusterCIDR", default="")
@@ -36,7 +39,7 @@ class KubeProxyConfiguration(Section, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise ValueError(f"mode {self.mode!r} is not served yet: use nftables")
+            raise ValueError(f"mode {self.mode!r} is not served: use {', '.join(MODES[1:])} or none")
         for name, value in (("healthzBindAddress", self.health_address), ("metricsBindAddress", self.metrics_address)):
             split_address(value, name=name)
         duration.parse_duration(self.sync_period)

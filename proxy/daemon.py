@@ -13,9 +13,9 @@ from kube.runtime.component import Deps
 from kube.types import EndpointSlice, Node, Service
 from proxy import config as configuration
 from proxy import health, host
-from proxy.backends import conntrack
-from proxy.backends.nftables import NftablesBackend
-from proxy.backends.protocol import Backend
+from proxy.backends import conntrack, detect
+from proxy.backends.detect import Choice
+from proxy.backends.protocol import Backend, BackendError
 from proxy.config import KubeProxyConfiguration
 from proxy.health import HttpServer, Response
 from proxy.health_checks import HealthChecks
@@ -37,18 +37,19 @@ class Daemon:
 
     name = "proxy"
 
-    def __init__(self, config: KubeProxyConfiguration, deps: Deps, *, backend: Backend | None = None) -> None:
+    def __init__(self, config: KubeProxyConfiguration, deps: Deps, *, choice: Choice, backend: Backend) -> None:
         self._config = config
+        self._choice = choice
         self._deps = deps
         self._complained = False
         self._node_name = config.hostname_override or deps.node_name
-        self._metrics = Metrics(deps.registry)
+        self._metrics = Metrics(deps.registry, backend=choice.mode)
         self._services = deps.informers.get(scheme.SERVICES, Service)
         self._slices = deps.informers.get(scheme.ENDPOINT_SLICES, EndpointSlice)
         self._nodes = deps.informers.get(scheme.NODES, Node, field_selector=f"metadata.name={self._node_name}")
         self._checks = HealthChecks(healthy=self._healthy, complain=self._complain)
         self._syncer = Syncer(
-            backend or NftablesBackend(cluster_cidrs=config.cluster_cidrs),
+            backend,
             services=self._services,
             slices=self._slices,
             node=self._this_node(),
@@ -68,6 +69,7 @@ class Daemon:
             group.create_task(self._syncer.run())
             group.create_task(self._checks.run())
             group.create_task(self._follow_addresses())
+            group.create_task(self._remove_others())
             group.create_task(
                 self._server(self._config.health_address, "healthzBindAddress", self._health_routes()).run()
             )
@@ -91,7 +93,7 @@ class Daemon:
         return self._nodes.cache.get(self._node_name)
 
     def _this_node(self) -> ThisNode:
-        blocks = self._config.node_port_addresses
+        blocks = self._config.node_port_addresses or host.default_blocks(self._choice.mode)
         addresses: tuple[str, ...] = ()
         try:
             addresses = host.machine_addresses() if blocks not in ((), (configuration.PRIMARY,)) else ()
@@ -107,6 +109,15 @@ class Daemon:
         while True:
             await self._deps.clock.sleep(ADDRESS_CHECK_SECONDS)
             self._syncer.place(self._this_node())
+
+    async def _remove_others(self) -> None:
+        """Rules of other modes end once ours are there, so that nobody is without."""
+        await self._syncer.wait_synced()
+        try:
+            await detect.remove_others(self._choice)
+        except BackendError as error:
+            self._metrics.cleanup_failures.inc()
+            log.warning("rules of another mode may be left, `nodeagent proxy cleanup` removes them: %s", error)
 
     def _service_changed(self, old: Service | None, new: Service | None) -> None:
         changed = new or old
@@ -154,7 +165,7 @@ class Daemon:
         return {
             "/healthz": lambda: health.text("ok"),
             "/metrics": lambda: Response(200, metrics.CONTENT_TYPE, metrics.exposition(self._deps.registry)),
-            "/proxyMode": lambda: health.text("nftables"),
+            "/proxyMode": lambda: health.text(self._choice.mode),
             "/configz": lambda: health.document({"kubeproxy.config.k8s.io": msgspec.to_builtins(self._config)}),
         }
 

@@ -37,6 +37,11 @@ def this_node(name: str, node: Node | None, *, blocks: Iterable[str], addresses:
     return ThisNode(name=name, zone=zone, node_port_addresses=tuple(chosen))
 
 
+def default_blocks(mode: str) -> tuple[str, ...]:
+    """Where NodePorts are served when nobody says: with iptables everywhere, as upstream does. PURE."""
+    return ("0.0.0.0/0", "::/0") if mode == "iptables" else (PRIMARY,)
+
+
 def primary(node: Node | None) -> tuple[str, ...]:
     """The Node object's first address of each IP version, internal ones before external ones. PURE."""
     found: dict[int, str] = {}

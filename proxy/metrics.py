@@ -56,11 +56,10 @@ class Metrics:
             "Services under a Local policy that have endpoints, but none on this node.",
             "traffic_policy",
         )
-        self._failures: Counter | None = None
+        self.cleanup_failures = counter(f"{prefix}_nftables_cleanup_failures", "Removals of rules that failed.")
         self._partial_failures: Counter | None = None
         if backend == "nftables":
             self._failures = counter(f"{prefix}_nftables_sync_failures", "Writes of rules that failed.")
-            self.cleanup_failures = counter(f"{prefix}_nftables_cleanup_failures", "Removals of rules that failed.")
         else:
             self._failures = counter(f"{prefix}_iptables_restore_failures", "Writes of rules that failed.")
             self._partial_failures = counter(f"{prefix}_iptables_partial_restore_failures", "Partial ones among them.")
@@ -94,9 +93,8 @@ class Metrics:
 
     def failed(self, *, full: bool) -> None:
         """A write that the kernel refused."""
-        counted = self._failures if full or self._partial_failures is None else self._partial_failures
-        if counted is not None:
-            counted.inc()
+        partial = None if full else self._partial_failures
+        (partial or self._failures).inc()
 
     def synced(self, seconds: float, *, full: bool, at: datetime, triggers: Iterable[datetime] = ()) -> None:
         """One write that succeeded; `triggers` are when the changes in it happened."""

@@ -59,6 +59,7 @@ class Syncer:
         self._triggers: list[datetime] = []
         self._started = clock.now()
         self._wake = asyncio.Event()
+        self._synced = asyncio.Event()
         self._full = True
         self.queued_at: float | None = None
         self.last_sync: datetime | None = None
@@ -67,6 +68,10 @@ class Syncer:
     def synced(self) -> bool:
         """Whether all Services have been in the kernel once."""
         return self.last_sync is not None
+
+    async def wait_synced(self) -> None:
+        """Waits until `synced`; the caller sets the deadline."""
+        await self._synced.wait()
 
     @property
     def applied(self) -> RuleSet:
@@ -166,6 +171,7 @@ class Syncer:
     def _finished(self, begin: float, *, full: bool, triggers: Iterable[datetime]) -> None:
         self.queued_at = self._clock.monotonic() if self._wake.is_set() else None
         self.last_sync = self._clock.now()
+        self._synced.set()
         self._metrics.synced(self._clock.monotonic() - begin, full=full, at=self.last_sync, triggers=triggers)
 
     def _wanted(self, keys: Iterable[ServiceKey]) -> dict[ServiceKey, Rules]:

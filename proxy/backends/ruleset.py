@@ -63,9 +63,9 @@ def timeouts(ports: Iterable[PortRules]) -> frozenset[int]:
     return affinity.timeouts(ports) | {DEFAULT_AFFINITY_SECONDS}
 
 
-def removal() -> str:
-    """Text that removes the tables, whether or not they are there."""
-    return "".join(f"add table {f} {TABLE}\ndelete table {f} {TABLE}\n" for f in FAMILIES.values())
+def removal(table: str = TABLE) -> str:
+    """Text that removes the tables of a name, whether or not they are there."""
+    return "".join(f"add table {f} {table}\ndelete table {f} {table}\n" for f in FAMILIES.values())
 
 
 def _table(

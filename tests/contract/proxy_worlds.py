@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from fakes.iptables import FakeXtables
 from fakes.nft import FakeNft
+from proxy.backends.iptables import HostXtables, IptablesBackend
 from proxy.backends.nftables import KernelNft, NftablesBackend
 from proxy.backends.protocol import Backend
 
 TRIES = 24
+KINDS = {"iptables": "nft", "legacy": "legacy"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,7 @@ class World(Protocol):
 
     net: Net
     backend: Backend
+    mode: str
 
     def reach(self, who: str, address: str, protocol: str, port: int) -> set[tuple[str, bool]]:
         """How connections of `a`, `b`, `c`, `node` or `outside` end: (who answered, or how not; masqueraded)."""
@@ -93,24 +97,31 @@ class World(Protocol):
 class FakeWorld:
     """Packets followed through text."""
 
-    def __init__(self, net: Net) -> None:
-        self.net = net
-        self.nft = FakeNft(local=frozenset({net.node, net.gateway}))
-        self.backend: Backend = NftablesBackend(self.nft, cluster_cidrs=(net.pod_range,))
+    def __init__(self, net: Net, mode: str) -> None:
+        self.net, self.mode = net, mode
+        local = frozenset({net.node, net.gateway})
+        self.rules: FakeNft | FakeXtables
+        self.backend: Backend
+        if mode == "nftables":
+            self.rules = nft = FakeNft(local=local)
+            self.backend = NftablesBackend(nft, cluster_cidrs=(net.pod_range,))
+        else:
+            self.rules = xtables = FakeXtables(local=local)
+            self.backend = IptablesBackend(xtables, cluster_cidrs=(net.pod_range,))
 
     def reach(self, who: str, address: str, protocol: str, port: int) -> set[tuple[str, bool]]:
         names = self.net.names()
         source = self.net.pods.get(who) or {"node": self.net.node, "outside": self.net.outside}[who]
-        ends = self.nft.connect(source=source, to=address, protocol=protocol, port=port, from_node=who == "node")
+        ends = self.rules.connect(source=source, to=address, protocol=protocol, port=port, from_node=who == "node")
         return {
             (names.get(e.address, e.address) if e.verdict == "delivered" else e.verdict, e.masqueraded) for e in ends
         }
 
     async def wait(self, seconds: float) -> None:
-        self.nft.now += int(seconds * 1000)
+        self.rules.now += int(seconds * 1000)
 
     def flush(self) -> None:
-        self.nft.flush()
+        self.rules.flush()
 
 
 SERVER = """
@@ -162,10 +173,16 @@ for _ in range(tries):
 class KernelWorld:
     """Pods in namespaces behind a bridge of a namespace that plays the node; a namespace beyond it is outside."""
 
-    def __init__(self, net: Net, new_namespace: Callable[[str], str]) -> None:
-        self.net = net
-        self.nft = KernelNft()
-        self.backend: Backend = NftablesBackend(self.nft, cluster_cidrs=(net.pod_range,))
+    def __init__(self, net: Net, mode: str, new_namespace: Callable[[str], str]) -> None:
+        self.net, self.mode = net, mode
+        self.rules: KernelNft | HostXtables
+        self.backend: Backend
+        if mode == "nftables":
+            self.rules = nft = KernelNft()
+            self.backend = NftablesBackend(nft, cluster_cidrs=(net.pod_range,))
+        else:
+            self.rules = xtables = HostXtables(kind=KINDS[mode])
+            self.backend = IptablesBackend(xtables, cluster_cidrs=(net.pod_range,))
         self.namespaces: dict[str, str] = {}
         self.servers: list[subprocess.Popen[str]] = []
         self._node()
@@ -175,7 +192,7 @@ class KernelWorld:
         self._serve("node", [], [net.node, net.gateway])
 
     def close(self) -> None:
-        self.nft.close()
+        self.rules.close()
         for server in self.servers:
             server.kill()
             server.wait(timeout=10)
@@ -194,7 +211,12 @@ class KernelWorld:
         await asyncio.sleep(seconds)
 
     def flush(self) -> None:
-        subprocess.run(["nft", "flush", "ruleset"], check=True, timeout=10)
+        if self.mode != "legacy":
+            subprocess.run(["nft", "flush", "ruleset"], check=True, timeout=10)
+            return
+        for program in ("iptables-legacy", "ip6tables-legacy"):
+            for table in ("nat", "filter"):
+                subprocess.run([program, "-t", table, "-F"], check=True, timeout=10)
 
     def _node(self) -> None:
         net = self.net

@@ -18,17 +18,43 @@ from proxy.services.model import ServiceKey
 
 WEB, OTHER = ServiceKey("default", "web"), ServiceKey("default", "other")
 NODE_PORT = 30080
+TITLE = "default/web:80-tcp"
 
 
-@pytest.fixture(params=[f"nftables-{kind}-ipv{version}" for kind in ("fake", "kernel") for version in (4, 6)])
+MODES = ("nftables", "iptables", "legacy")
+
+
+def params(*modes: str) -> list[str]:
+    """The legacy tables are written as the others are: that is the kernel's to prove."""
+    kinds = [(mode, kind) for mode in modes for kind in ("fake", "kernel") if (mode, kind) != ("legacy", "fake")]
+    return [f"{mode}-{kind}-ipv{version}" for mode, kind in kinds for version in (4, 6)]
+
+
+@pytest.fixture(params=params(*MODES))
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    _, kind, version = request.param.split("-")
+    yield from _world(request)
+
+
+@pytest.fixture(params=params("nftables"))
+def flat_world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """For what only flat maps promise, or ask for."""
+    yield from _world(request)
+
+
+@pytest.fixture(params=params("nftables", "iptables"))
+def telling_world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Where the kernel tells of changes."""
+    yield from _world(request)
+
+
+def _world(request: pytest.FixtureRequest) -> Iterator[World]:
+    mode, kind, version = request.param.split("-")
     net = NETS[int(version[-1])]
     if kind == "fake":
-        yield FakeWorld(net)
+        yield FakeWorld(net, mode)
         return
     request.getfixturevalue("inside_host")
-    kernel = KernelWorld(net, request.getfixturevalue("new_namespace"))
+    kernel = KernelWorld(net, mode, request.getfixturevalue("new_namespace"))
     try:
         yield kernel
     finally:
@@ -110,10 +136,10 @@ async def test_a_service_without_endpoints_refuses(world: World) -> None:
     assert world.reach("a", world.net.service, "udp", 80) == {("refused", False)}
 
 
-async def test_a_port_that_the_service_does_not_have_is_refused(world: World) -> None:
-    cluster = await Cluster(world).start()
+async def test_a_port_that_the_service_does_not_have_is_refused(flat_world: World) -> None:
+    cluster = await Cluster(flat_world).start()
     await cluster.serve(WEB, ("tcp", 80, 8080, "b"))
-    assert world.reach("a", world.net.service, "tcp", 99) == {("refused", False)}
+    assert flat_world.reach("a", flat_world.net.service, "tcp", 99) == {("refused", False)}
 
 
 async def test_a_local_policy_without_local_endpoints_is_silent(world: World) -> None:
@@ -146,27 +172,39 @@ async def test_writing_everything_anew_changes_nothing_for_clients(world: World)
     assert world.reach("a", world.net.service, "tcp", 80) == {("c", False)}
 
 
-async def test_a_change_that_does_not_fit_is_refused_whole(world: World) -> None:
-    cluster = await Cluster(world).start()
+async def test_a_change_that_does_not_fit_is_refused_whole(flat_world: World) -> None:
+    cluster = await Cluster(flat_world).start()
     wrong = RuleSet()
     wrong.replace(
-        WEB, {Frontend(world.net.service, "tcp", 80): PortRules(backends=(plan.Backend(world.net.pods["b"], 8080),))}
+        WEB,
+        {
+            Frontend(flat_world.net.service, "tcp", 80): PortRules(
+                backends=(plan.Backend(flat_world.net.pods["b"], 8080),)
+            )
+        },
     )
     with pytest.raises(BackendError):
-        await world.backend.change(plan.difference(wrong, {WEB: {}}))
+        await flat_world.backend.change(plan.difference(wrong, {WEB: {}}))
     await cluster.serve(WEB, ("tcp", 80, 8080, "b"))
-    assert world.reach("a", world.net.service, "tcp", 80) == {("b", False)}
+    assert flat_world.reach("a", flat_world.net.service, "tcp", 80) == {("b", False)}
 
 
-async def test_more_endpoints_than_prepared_for_ask_for_a_full_write(world: World) -> None:
-    cluster = await Cluster(world).start()
-    start = world.net.pods["a"].rpartition(".")[0] or "fd67:"
-    many = tuple(plan.Backend(f"{start}{':' if ':' in start else '.'}{n + 10}", 80) for n in range(100))
-    rules = {WEB: {Frontend(world.net.service, "tcp", 80): PortRules(backends=many)}}
+async def test_an_affinity_timeout_that_is_new_asks_for_a_full_write(flat_world: World) -> None:
+    cluster = await Cluster(flat_world).start()
+    rules = {WEB: {Frontend(flat_world.net.service, "tcp", 80): PortRules(affinity=1)}}
     with pytest.raises(BackendError):
-        await world.backend.change(plan.difference(cluster.applied, rules))
+        await flat_world.backend.change(plan.difference(cluster.applied, rules))
+
+
+async def test_more_endpoints_than_prepared_for_ask_for_a_full_write(flat_world: World) -> None:
+    cluster = await Cluster(flat_world).start()
+    start = flat_world.net.pods["a"].rpartition(".")[0] or "fd67:"
+    many = tuple(plan.Backend(f"{start}{':' if ':' in start else '.'}{n + 10}", 80) for n in range(100))
+    rules = {WEB: {Frontend(flat_world.net.service, "tcp", 80): PortRules(backends=many)}}
+    with pytest.raises(BackendError):
+        await flat_world.backend.change(plan.difference(cluster.applied, rules))
     cluster.applied.replace(WEB, rules[WEB])
-    await world.backend.replace(cluster.applied)
+    await flat_world.backend.replace(cluster.applied)
 
 
 async def test_what_is_cleaned_up_is_not_present(world: World) -> None:
@@ -176,19 +214,29 @@ async def test_what_is_cleaned_up_is_not_present(world: World) -> None:
     assert not await world.backend.present()
 
 
-async def test_rules_that_somebody_else_removes_are_noticed_and_own_writes_are_not(world: World) -> None:
-    cluster = await Cluster(world).start()
+async def test_rules_that_somebody_else_removes_are_noticed_and_own_writes_are_not(telling_world: World) -> None:
+    cluster = await Cluster(telling_world).start()
     async with asyncio.TaskGroup() as group:
-        noticed = group.create_task(world.backend.damaged())
+        noticed = group.create_task(telling_world.backend.damaged())
         await asyncio.sleep(0.05)
         await cluster.serve(WEB, ("tcp", 80, 8080, "b"))
-        await world.backend.replace(cluster.applied)
+        await telling_world.backend.replace(cluster.applied)
         await asyncio.sleep(0.05)
         assert not noticed.done()
-        world.flush()
+        telling_world.flush()
         await asyncio.wait_for(noticed, 2)
+    assert not await telling_world.backend.present()
+    await telling_world.backend.replace(cluster.applied)
+    assert telling_world.reach("a", telling_world.net.service, "tcp", 80) == {("b", False)}
+
+
+async def test_rules_that_somebody_removed_are_missed_and_written_anew(world: World) -> None:
+    cluster = await Cluster(world).start()
+    await cluster.serve(WEB, ("tcp", 80, 8080, "b"))
+    world.flush()
     assert not await world.backend.present()
     await world.backend.replace(cluster.applied)
+    assert await world.backend.present()
     assert world.reach("a", world.net.service, "tcp", 80) == {("b", False)}
 
 
@@ -297,10 +345,7 @@ async def test_affinity_outlives_a_full_write(world: World) -> None:
 
 async def test_affinity_ends_after_its_timeout(world: World) -> None:
     cluster = await Cluster(world).start()
-    rules = {WEB: {Frontend(world.net.service, "tcp", 80): PortRules(affinity=1)}}
-    with pytest.raises(BackendError):  # a timeout that is new asks for a full write
-        await world.backend.change(plan.difference(cluster.applied, rules))
-    cluster.applied.replace(WEB, rules[WEB])
+    cluster.applied.replace(WEB, {Frontend(world.net.service, "tcp", 80): PortRules(affinity=1, title=TITLE)})
     await world.backend.replace(cluster.applied)
     await cluster.serve(WEB, ("tcp", 80, 8080, "b"), affinity=1)
     assert world.reach("a", world.net.service, "tcp", 80) == {("b", False)}
