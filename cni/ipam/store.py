@@ -119,19 +119,23 @@ class DiskLeases:
         return ip_interface(f"{address}/{entry.subnet.prefixlen}"), entry.gateway
 
     def _reserve(self, address: IPAddress, content: bytes) -> bool:
-        path = self._path(address)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
+        """Written and synced under another name first: a crash between the two would leave a lease of nobody."""
+        path, fresh = self._path(address), self._folder / "lease.new"
+        if path.exists():
             return False
         try:
-            os.write(descriptor, content)
-            os.fsync(descriptor)
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(descriptor, content)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.link(fresh, path)
+            os.unlink(fresh)
+        except FileExistsError:
+            return False
         except OSError as error:
-            path.unlink(missing_ok=True)
             raise errors.CniError(errors.IO_FAILURE, f"cannot store the lease {path}", details=str(error)) from error
-        finally:
-            os.close(descriptor)
         return True
 
     def _last(self, number: int) -> IPAddress | None:
