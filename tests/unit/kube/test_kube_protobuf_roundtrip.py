@@ -276,3 +276,22 @@ def test_the_table_has_the_fields_of_the_schemas(resource: scheme.Resource) -> N
     for message_name, found in seen.items():
         assert flat(message_name) <= set(found.fields), message_name
         assert set(found.fields) - flat(message_name) in (set(), {"kind", "apiVersion"}), message_name
+
+
+@st.composite
+def damaged(draw: Any) -> bytes:
+    """A good envelope with some bytes changed, taken out or put in."""
+    data = bytearray(protobuf.encode(draw(objects())))
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(4, len(data) - 1))
+        data[at : at + draw(st.integers(0, 2))] = draw(st.binary(max_size=2))
+    return bytes(data)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(damaged())
+def test_damaged_bytes_are_an_object_or_malformed_and_nothing_else(data: bytes) -> None:
+    try:
+        assert isinstance(protobuf.decode(data), dict)
+    except protobuf.Malformed as error:
+        assert str(error)
