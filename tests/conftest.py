@@ -5,6 +5,7 @@ A prerequisite that is missing fails the test that needs it, by name: a skipped 
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import census
@@ -19,7 +20,9 @@ LAST = "leaves_nothing_behind"
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Count what is on the host before any test runs."""
+    """Count what is on the host before any test runs. A run that is told to end takes its labs down, as on Ctrl-C."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     if os.geteuid() == 0:
         session.config.stash[BEFORE] = census.take()
 
