@@ -6,6 +6,7 @@ of pods and namespaces.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ from cni.policy import model, rules
 from cni.policy.attached import Attached
 from cni.policy.kernel import Rules, RulesError
 from cni.policy.model import PolicyNamespace, PolicyPod
-from cni.policy.plan import PolicySet
 from cni.policy.tracker import Tracker
 from kube import scheme
 from kube.client.informer import Informer, Informers
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 ADMISSION_SECONDS = 10.0
 PRESENCE_SECONDS = 1.0
+RESYNC_ROUNDS = 300
 RETRY = (0.1, 10.0)
 UNKNOWN = "the rules of pod {} could not be put in place within {:g} s: {}"
 
@@ -219,17 +220,15 @@ class Policies:
         return found is not None and model.is_pod(found, admission.attached.uid)
 
     async def _watch_presence(self) -> None:
-        """Rules that somebody else flushed are back within a second."""
-        while True:
+        """Flushed rules are back within a second; smaller damage is mended by a whole write now and then."""
+        for second in itertools.count(1):
             await self._clock.sleep(PRESENCE_SECONDS)
             if not self._applied or self._tracker.idle:
                 continue
             with contextlib.suppress(RulesError):
                 if not await self._rules.present():
                     log.warning("somebody removed our policy rules: writing all anew")
-                    self._full = True
-                    self._wake.set()
-
-    def planned(self) -> PolicySet:
-        """What the kernel is to hold by now."""
-        return self._tracker.wanted()
+                elif second % RESYNC_ROUNDS:
+                    continue
+                self._full = True
+                self._wake.set()

@@ -225,6 +225,15 @@ async def test_rules_that_somebody_flushed_are_back(world: World) -> None:
         assert not world.rules.passes(CLIENT, WEB)
 
 
+async def test_all_rules_are_written_anew_now_and_then(world: World) -> None:
+    world.pod("web", WEB)
+    world.protect("web")
+    async with world.running():
+        world.rules.elements.clear()
+        await asyncio.sleep(301)
+        assert not world.rules.passes(CLIENT, WEB)
+
+
 async def test_a_policy_that_cannot_be_read_changes_nothing(world: World) -> None:
     world.pod("web", WEB)
     world.protect("web")
