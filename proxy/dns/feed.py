@@ -71,25 +71,32 @@ class Feed:
 
     def _service_changed(self, old: Service | None, new: Service | None) -> None:
         changed = new or old
-        if changed is not None:
-            self._rebuild(f"{changed.metadata.namespace}/{changed.metadata.name}")
+        if changed is None:
+            return
+        key = f"{changed.metadata.namespace}/{changed.metadata.name}"
+        self._zone.put(key, names.of_service(new, zone=self._zone.zone) if new else ())
+        if old is None or new is None or old.spec != new.spec:
+            for each in self._by_service.get(key):
+                self._put_slice(each)
+        if new is not None and key == f"{self._config.namespace}/{self._config.service}":
+            self._zone.put("ns", names.name_server(new, zone=self._zone.zone))
 
     def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
-        for key in {key for each in (old, new) if each is not None for key in _service_of(each)}:
-            self._rebuild(key)
+        if new is not None:
+            self._put_slice(new)
+        elif old is not None:
+            self._zone.put(_owner(old), ())
+
+    def _put_slice(self, found: EndpointSlice) -> None:
+        """A slice is an owner of its own, so that a change costs what it changes and not the whole Service."""
+        service = next((self._services.cache[key] for key in _service_of(found) if key in self._services.cache), None)
+        self._zone.put(_owner(found), names.of_slice(service, found, zone=self._zone.zone) if service else ())
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         changed = new or old
         if changed is not None:
             key = ("pod", changed.metadata.namespace, changed.metadata.name)
             self._zone.put(key, names.pod_records(new, zone=self._zone.zone) if new else ())
-
-    def _rebuild(self, key: str) -> None:
-        service = self._services.cache.get(key)
-        found = names.records(service, self._by_service.get(key), zone=self._zone.zone) if service else ()
-        self._zone.put(key, found)
-        if service is not None and key == f"{self._config.namespace}/{self._config.service}":
-            self._zone.put("ns", names.name_server(service, zone=self._zone.zone))
 
     def _all_ports(self, name: bytes) -> Iterable[bytes]:
         labels = wire.decode_name(name).rstrip(".").split(".", 2)
@@ -107,6 +114,10 @@ def _whole_labels(name: bytes) -> bool:
     while place < len(name):
         place += 1 + name[place]
     return place == len(name)
+
+
+def _owner(found: EndpointSlice) -> tuple[str, str, str]:
+    return ("slice", found.metadata.namespace, found.metadata.name)
 
 
 def _service_of(found: EndpointSlice) -> Iterable[str]:

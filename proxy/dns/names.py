@@ -27,13 +27,30 @@ def service_name(service: Service, zone: str) -> str:
 
 def records(service: Service, slices: Iterable[EndpointSlice], *, zone: str) -> Iterator[Record]:
     """Every record of a Service, each once."""
-    if service.spec.type == "ExternalName":
-        found = _external(service, zone=zone)
-    elif service.spec.cluster_ip == HEADLESS:
-        found = _headless(service, slices, zone=zone)
-    else:
-        found = _with_address(service, zone=zone)
+    found = [*of_service(service, zone=zone), *(each for one in slices for each in of_slice(service, one, zone=zone))]
     yield from dict.fromkeys(found)
+
+
+def of_service(service: Service, *, zone: str) -> Iterator[Record]:
+    """The records that a Service has whatever its endpoints."""
+    if service.spec.type == "ExternalName":
+        yield from _external(service, zone=zone)
+    elif service.spec.cluster_ip != HEADLESS:
+        yield from _with_address(service, zone=zone)
+
+
+def of_slice(service: Service, found: EndpointSlice, *, zone: str) -> Iterator[Record]:
+    """The records that one slice adds: of a headless Service only."""
+    if service.spec.type == "ExternalName" or service.spec.cluster_ip != HEADLESS:
+        return
+    name = service_name(service, zone)
+    for endpoint, address in _addresses(found, all_of_them=service.spec.publish_not_ready_addresses):
+        own = f"{endpoint}.{name}"
+        yield from _address(name, address)
+        yield from _address(own, address)
+        yield from _pointer(address, own)
+        for port in found.ports:
+            yield from _service_record(port, owner=name, target=own)
 
 
 def all_ports(service: Service, slices: Iterable[EndpointSlice], *, zone: str) -> Iterator[bytes]:
@@ -102,18 +119,6 @@ def _with_address(service: Service, *, zone: str) -> Iterator[Record]:
         yield from _pointer(address, name)
     for port in service.spec.ports:
         yield from _service_record(port, owner=name, target=name)
-
-
-def _headless(service: Service, slices: Iterable[EndpointSlice], *, zone: str) -> Iterator[Record]:
-    name = service_name(service, zone)
-    for each in slices:
-        for endpoint, address in _addresses(each, all_of_them=service.spec.publish_not_ready_addresses):
-            own = f"{endpoint}.{name}"
-            yield from _address(name, address)
-            yield from _address(own, address)
-            yield from _pointer(address, own)
-            for port in each.ports:
-                yield from _service_record(port, owner=name, target=own)
 
 
 def _addresses(each: EndpointSlice, *, all_of_them: bool) -> Iterator[tuple[str, str]]:

@@ -78,12 +78,15 @@ class Zone:
         if held is None:
             return ()
         wanted = kind.to_bytes(2, "big")
-        return tuple(record for record in ((held,) if isinstance(held, bytes) else held) if record[2:4] == wanted)
+        if isinstance(held, bytes):
+            return (held,) if held[2:4] == wanted else ()
+        # Two slices may say the same while an endpoint moves from one to the other.
+        return tuple(dict.fromkeys(record for record in held if record[2:4] == wanted))
 
     def everything(self) -> Iterator[tuple[bytes, int, bytes]]:
         """(name, type, data) of every record, for those who publish the zone elsewhere."""
         for name, held in self._data.items():
-            for record in (held,) if isinstance(held, bytes) else held:
+            for record in (held,) if isinstance(held, bytes) else dict.fromkeys(held):
                 yield name, int.from_bytes(record[2:4], "big"), record[DATA:]
 
     def answer(self, query: Query) -> Answer:
@@ -127,7 +130,7 @@ class Zone:
 
     def _any(self, query: Query) -> Answer:
         held = self._data.get(query.name, ())
-        found = (held,) if isinstance(held, bytes) else held
+        found = (held,) if isinstance(held, bytes) else tuple(dict.fromkeys(held))
         pod = self._pod_address(query.name) if not found else None
         found = found or ((pod,) if pod else ())
         if query.name == self.suffix:

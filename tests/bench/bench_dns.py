@@ -176,7 +176,8 @@ def resident() -> float:
 
 def memory(results: "multiprocessing.SimpleQueue[tuple[int, float]]") -> None:
     """In a process of its own: names with an A, a PTR and an SRV record per Service, and the Services themselves."""
-    before, kept = resident(), []
+    before = resident()
+    kept: list[Service] = []
     zone = Zone("cluster.local", ttl=5)
     while len(zone) < MANY_NAMES:
         n = len(kept)

@@ -179,3 +179,43 @@ async def test_replies_are_counted_under_corednss_names() -> None:
         assert registry.get_sample_value("coredns_dns_responses_total", labels) == 1.0
         for task in tasks:
             task.cancel()
+
+
+def headless(*, ready: bool, kind: str = "None") -> dict[str, Any]:
+    found = service("db", kind)
+    found["spec"]["publishNotReadyAddresses"] = not ready
+    return found
+
+
+def slice_of(ready: bool) -> dict[str, Any]:
+    labels = {"kubernetes.io/service-name": "db"}
+    endpoint = {"addresses": ["10.1.0.1"], "hostname": "db-0", "conditions": {"ready": ready}}
+    metadata = {"name": "db-x", "namespace": "default", "labels": labels}
+    return {"metadata": metadata, "addressType": "IPv4", "endpoints": [endpoint], "ports": PORTS}
+
+
+async def test_slices_and_their_service_may_come_and_change_in_any_order() -> None:
+    cluster = Cluster()
+    name = "db-0.db.default.svc.cluster.local"
+    async with cluster.running("a"):
+        port = cluster.ports["a"]
+
+        def answered(wanted: bool) -> Callable[[], Awaitable[bool]]:
+            async def check() -> bool:
+                return bool((await ask(port, name)).answer) is wanted
+
+            return check
+
+        cluster.api.put(scheme.ENDPOINT_SLICES, slice_of(ready=True))
+        cluster.api.put(scheme.SERVICES, headless(ready=True))
+        await until(answered(True))
+        cluster.api.put(scheme.ENDPOINT_SLICES, slice_of(ready=False))
+        await until(answered(False))
+        cluster.api.put(scheme.SERVICES, headless(ready=False))
+        await until(answered(True))
+        cluster.api.put(scheme.SERVICES, headless(ready=False, kind="10.96.0.9"))
+        await until(answered(False))
+        cluster.api.put(scheme.SERVICES, headless(ready=False))
+        await until(answered(True))
+        cluster.api.remove(scheme.SERVICES, "db", namespace="default")
+        await until(answered(False))

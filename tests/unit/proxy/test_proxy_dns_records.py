@@ -359,3 +359,15 @@ def test_every_reply_to_whatever_packet_can_be_read_and_has_its_id(flags: int, c
         reply = server.resolver.local(packet, proto=proto).reply
         assert reply is not None
         assert dns.message.from_wire(reply, ignore_trailing=False).id == 77
+
+
+async def test_an_endpoint_in_two_slices_is_answered_once_and_stays_when_one_of_them_goes() -> None:
+    server, web = Server(), service(clusterIP="None")
+    for owner in ("one", "two"):
+        moving = slice_of({"addresses": ["10.1.0.1"], "hostname": "a"})
+        server.zone.put(owner, names.of_slice(web, moving, zone=ZONE))
+    assert texts((await server.ask(WEB)).answer) == [f"{WEB}. A 10.1.0.1"]
+    server.zone.put("one", ())
+    assert texts((await server.ask(f"a.{WEB}")).answer) == [f"a.{WEB}. A 10.1.0.1"]
+    server.zone.put("two", ())
+    assert (await server.ask(WEB)).rcode() == dns.rcode.NXDOMAIN
