@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from types import FrameType
 
 import census
 import pytest
@@ -22,9 +23,15 @@ LAST = "leaves_nothing_behind"
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Count what is on the host before any test runs. A run that is told to end takes its labs down, as on Ctrl-C."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, _interrupt_once)
     if os.geteuid() == 0:
         session.config.stash[BEFORE] = census.take()
+
+
+def _interrupt_once(number: int, frame: FrameType | None) -> None:
+    """As Ctrl-C; what comes after the first does not disturb the clearing up (`timeout` sends two)."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

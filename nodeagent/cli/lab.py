@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from nodeagent.cli import Subparsers, terminal
     from nodeagent.lab import cluster, phases
 
@@ -47,8 +49,8 @@ def _up(args: argparse.Namespace) -> int:
 
     screen = terminal.standard(as_json=args.output == "json")
     # Whoever ends this process from outside means the same as Ctrl-C.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt_once)
     try:
         return _bring_up(args, screen)
     except errors.LabError as error:
@@ -58,6 +60,15 @@ def _up(args: argparse.Namespace) -> int:
         screen.say("Interrupted: removing the lab.")
         cluster.down(args.directory.absolute())
         return 130
+
+
+def _interrupt_once(number: int, frame: "FrameType | None") -> None:
+    """Raise KeyboardInterrupt; a second signal does not disturb the clearing up."""
+    import signal
+
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _bring_up(args: argparse.Namespace, screen: "terminal.Terminal") -> int:
