@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from cni import attachment, install, masquerade
+from cni import attachment, forward, install, masquerade
 from cni.config import CNIConfiguration
 from cni.ipam.store import DiskLeases, Leases
 from cni.links import KernelLinks, Links
@@ -61,6 +61,7 @@ class Daemon:
             fabric=KernelFabric(),
             apply_rules=apply_rules,
             annotate=self._annotate,
+            accept_forwarding=forward.accept,
             report=self._report,
         )
         self._watch = Watch(interest=self._network.interest, changed=self._network.recheck)
@@ -139,4 +140,5 @@ async def apply_rules(text: str) -> None:
 
 async def remove_rules() -> None:
     """Removes our tables, for uninstall."""
+    await forward.remove()
     await apply_rules(masquerade.removal() + ruleset.removal() + port_rules.removal())

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -58,6 +58,7 @@ class Network:
         fabric: Fabric,
         apply_rules: Callable[[str], Awaitable[None]],
         annotate: Callable[[Mapping[str, str | None]], Awaitable[None]],
+        accept_forwarding: Callable[[Sequence[str]], Awaitable[None]],
         report: Callable[[], Awaitable[None]],
     ) -> None:
         self._config = config
@@ -67,6 +68,7 @@ class Network:
         self._fabric = fabric
         self._apply_rules = apply_rules
         self._annotate = annotate
+        self._accept_forwarding = accept_forwarding
         self._report = report
         self._queue: WorkQueue[str] = WorkQueue()
         self._base = Base(parents={})
@@ -196,6 +198,7 @@ class Network:
         if rules != self._rules:
             await self._apply_rules(rules)
             self._rules = rules
+        await self._accept_forwarding(own)
         mtu = self._config.mtu or plan.pod_mtu(self._base.parents, self._entries(), mode=self._config.overlay)
         await asyncio.to_thread(
             write_conflist, self._config.conflist, configuration.conflist(self._config, pod_cidrs=own, mtu=mtu)

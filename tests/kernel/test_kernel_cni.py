@@ -1,5 +1,6 @@
 """Two nodes in namespaces: pods by the real plugin, routes by the real overlay, packets by ping and TCP."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cni import install, masquerade, netns
+from cni import forward, install, masquerade, netns
 from cni.config import CNIConfiguration
 from cni.overlay.kernel import KernelFabric
 from cni.overlay.plan import Change, Entry, Route
@@ -48,6 +49,16 @@ class Machine:
         finally:
             os.close(descriptor)
 
+    def accept_forwarding(self) -> str:
+        """What `iptables -S` says afterwards."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            with netns.entered(descriptor):
+                asyncio.run(forward.accept([self.cidr]))
+        finally:
+            os.close(descriptor)
+        return self.exec("iptables", "-S").stdout
+
     def _call(self, command: str, pod: str, container: str) -> dict[str, list[dict[str, str]]]:
         ipam = {"dataDir": str(self.folder), "ranges": [[{"subnet": self.cidr}]]}
         config = {"cniVersion": "1.0.0", "name": "net", "mtu": 1400, "ipam": ipam}
@@ -80,7 +91,7 @@ def machines(new_namespace: Callable[[str], str], tmp_path: Path) -> Iterator[li
 
 def reaches(source: str, address: str) -> bool:
     name = source.rsplit("/", 1)[1]
-    return run("ip", "netns", "exec", name, "busybox", "ping", "-c1", "-W5", address, check=False).returncode == 0
+    return run("ip", "netns", "exec", name, "busybox", "ping", "-c1", "-W2", address, check=False).returncode == 0
 
 
 def test_pods_of_one_node_and_of_two_nodes_reach_each_other(
@@ -151,6 +162,41 @@ def test_a_pod_leaves_with_the_nodes_address_but_speaks_to_pods_with_its_own(
     second.exec("nft", "-f", "-", stdin=counter)
     assert reaches(pod, address)
     assert "packets 0" not in second.exec("nft", "list", "table", "ip", "seen").stdout
+
+
+def test_pods_are_reached_on_hosts_that_drop_what_they_forward(
+    machines: list[Machine], new_namespace: Callable[[str], str]
+) -> None:
+    first, second = machines
+    a, b, c = new_namespace("a"), new_namespace("b"), new_namespace("c")
+    first.attach(a, "a")
+    address_b, address_c = first.attach(b, "b"), second.attach(c, "c")
+    first.exec("iptables", "-P", "FORWARD", "DROP")
+    first.exec("iptables", "-A", "FORWARD", "-s", "203.0.113.0/24", "-j", "DROP")
+    assert not reaches(a, address_c)
+    rules = [first.accept_forwarding() for _ in range(2)]
+    assert rules[0] == rules[1]
+    assert reaches(a, address_b)
+    assert reaches(a, address_c)
+    first.exec("iptables", "-I", "FORWARD", "1", "-j", "DROP")
+    assert not reaches(a, address_c)
+    first.accept_forwarding()
+    assert reaches(a, address_c)
+    assert "203.0.113.0/24" in first.accept_forwarding()
+
+
+def test_clean_up_takes_the_chain_away_and_leaves_the_hosts_own_rules(machines: list[Machine]) -> None:
+    first = machines[0]
+    first.exec("iptables", "-P", "FORWARD", "DROP")
+    before = first.exec("iptables", "-S").stdout
+    assert first.accept_forwarding() != before
+    with open(first.path) as namespace, netns.entered(namespace.fileno()):
+        asyncio.run(forward.remove())
+    assert first.exec("iptables", "-S").stdout == before
+
+
+def test_a_host_that_drops_nothing_gets_no_chain(machines: list[Machine]) -> None:
+    assert "NODEAGENT" not in machines[0].accept_forwarding()
 
 
 def test_the_installed_shim_speaks_json_errors_when_the_daemon_is_dead(tmp_path: Path) -> None:

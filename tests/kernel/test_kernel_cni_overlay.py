@@ -113,6 +113,7 @@ class Cluster:
             fabric=KernelFabric(),
             apply_rules=ignore,
             annotate=annotate,
+            accept_forwarding=ignore,
             report=ignore,
         )
         watch = Watch(interest=network.interest, changed=network.recheck)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -30,6 +30,7 @@ class World:
         self.server, self.fabric = FakeApiServer(), FakeFabric()
         self.rules: list[str] = []
         self.reports = 0
+        self.accepted: list[str] = []
         self.notes: list[Mapping[str, str | None]] = []
         self.config = CNIConfiguration(conf_dir=str(folder), **config)
         clock = SystemClock()
@@ -42,11 +43,15 @@ class World:
             fabric=self.fabric,
             apply_rules=self._apply,
             annotate=self._annotate,
+            accept_forwarding=self._accept,
             report=self._report,
         )
 
     async def _apply(self, text: str) -> None:
         self.rules.append(text)
+
+    async def _accept(self, cidrs: Sequence[str]) -> None:
+        self.accepted = list(cidrs)
 
     async def _report(self) -> None:
         self.reports += 1
@@ -86,6 +91,7 @@ async def test_the_runtime_gets_its_configuration_once_the_range_is_known(tmp_pa
         assert world.config.conflist.stat().st_mode & 0o777 == 0o600
         assert world.network.ready() is None
         assert world.reports == 1
+        assert world.accepted == ["10.244.0.0/24"]
 
 
 async def test_routes_follow_nodes_that_come_move_and_go(tmp_path: Path) -> None:
