@@ -19,7 +19,8 @@ class DNSConfiguration(Section, frozen=True, kw_only=True):
     """`forward`: upstream servers or paths of resolv.conf files, else this machine's own; times in seconds.
 
     `address` defaults to the node's. `files`: format (hosts, zone or etcd) -> path of a file that follows the zone.
-    `corefile`: a path; what it says counts where the other keys say nothing.
+    `corefile`: a path; what it says counts where the other keys say nothing. `reloadSeconds`: how often the files of
+    the configuration are looked at for changes, 0 never.
     """
 
     node_name: str
@@ -50,6 +51,7 @@ class DNSConfiguration(Section, frozen=True, kw_only=True):
     log_queries: bool = False
     files: dict[str, str] = {}
     lameduck_seconds: float = 5.0
+    reload_seconds: float = 0.0
     health_address: str = "127.0.0.1:8080"
     ready_address: str = "127.0.0.1:8181"
     metrics_address: str = "127.0.0.1:9153"
@@ -66,6 +68,8 @@ class DNSConfiguration(Section, frozen=True, kw_only=True):
             raise ValueError(f"forwardPolicy: {self.forward_policy!r} is none of {', '.join(pool.POLICIES)}")
         if not 0 < self.port < 65536:
             raise ValueError(f"port: {self.port} is not a port")
+        if self.reload_seconds and not 1 <= self.reload_seconds <= 86400:
+            raise ValueError(f"reloadSeconds: {self.reload_seconds} is neither 0 nor between 1 and 86400")
         if not 0 <= self.lameduck_seconds <= 60:
             raise ValueError(f"lameduckSeconds: {self.lameduck_seconds} is not between 0 and 60")
         for kind in self.files:

@@ -13,7 +13,9 @@ from kube.runtime.duration import parse_duration
 
 Fields = dict[str, Any]
 TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
-ACCEPTED_ALONE = ("errors", "loop", "reload", "ready", "loadbalance", "log")
+ACCEPTED_ALONE = ("errors", "loop", "ready", "loadbalance", "log")
+RELOAD_SECONDS = 30.0
+"""CoreDNS's own default."""
 
 
 class CorefileError(ValueError):
@@ -109,14 +111,29 @@ def _server(server: Directive, found: Fields) -> None:
 def _plugin(directive: Directive, found: Fields) -> None:
     name = directive.name
     if name in ACCEPTED_ALONE:
-        if name == "log":
-            found["logQueries"] = True
+        _alone(directive, found)
         return
     read = PLUGINS.get(name)
     if read is None:
         known = ", ".join(sorted((*ACCEPTED_ALONE, *PLUGINS)))
         raise _Refused(directive, f"plugin {name!r} is not supported; known are {known}")
     read(directive, found)
+
+
+def _alone(directive: Directive, found: Fields) -> None:
+    """A plugin that is always there, or just switched on; addresses and zones behind it are the node's business."""
+    if directive.block:
+        option = directive.block[0]
+        raise _Refused(option, f"{directive.name}: option {option.name!r} is not supported")
+    if directive.name == "loadbalance" and directive.args not in ([], ["round_robin"]):
+        raise _Refused(directive, f"loadbalance: {' '.join(directive.args)!r} is not supported")
+    if directive.name == "log":
+        found["logQueries"] = True
+
+
+def _reload(directive: Directive, found: Fields) -> None:
+    text = directive.args[0] if directive.args else f"{RELOAD_SECONDS}s"
+    found["reloadSeconds"] = _seconds(directive, text)
 
 
 def _kubernetes(directive: Directive, found: Fields) -> None:
@@ -149,7 +166,7 @@ def _forward(directive: Directive, found: Fields) -> None:
             found["forwardPolicy"] = _one(option)
         elif option.name == "max_concurrent":
             found["maxConcurrent"] = _number(option)
-        elif option.name not in ("prefer_udp", "max_fails", "expire", "health_check"):
+        elif option.words not in (["prefer_udp"], ["max_fails", "2"], ["health_check", "0.5s"], ["expire", "10s"]):
             raise _Refused(option, f"forward: option {option.name!r} is not supported")
 
 
@@ -239,6 +256,7 @@ PLUGINS: dict[str, Callable[[Directive, Fields], None]] = {
     "forward": _forward,
     "cache": _cache,
     "hosts": _hosts,
+    "reload": _reload,
     "rewrite": _rewrite,
     "health": _health,
     "prometheus": _prometheus,

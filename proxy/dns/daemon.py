@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from kube.client.informer import Informers
 from kube.client.rest import Client
+from kube.runtime import config as documents
 from kube.runtime import metrics
 from kube.runtime.clock import Clock
 from proxy import config as proxy_config
@@ -90,6 +91,8 @@ class Daemon:
         async with asyncio.TaskGroup() as group:
             self._listen(group)
             group.create_task(self._upstream.run())
+            if self._config.reload_seconds:
+                group.create_task(self._follow_configuration())
             if self._config.files:
                 group.create_task(files.follow(self._zone, self._config.files, clock=self._clock))
             with contextlib.ExitStack() as subscribed:
@@ -111,9 +114,30 @@ class Daemon:
     async def reload(self) -> None:
         """Takes over other upstream servers, stub domains, hosts and rewrites; the rest waits for a restart."""
         config = self._reread()
-        self._resolver.configure(hosts=_hosts(config), rewrites=[rewrite.rule(text) for text in config.rewrites])
+        self._name_by_hand(config)
         servers = [server for server in resolvconf.configured(config.forward) if server != self._address]
         self._upstream.configure(servers, policy=config.forward_policy, stubs=config.stub_domains)
+
+    def _name_by_hand(self, config: DNSConfiguration) -> None:
+        self._resolver.configure(hosts=_hosts(config), rewrites=[rewrite.rule(text) for text in config.rewrites])
+
+    async def _follow_configuration(self) -> None:
+        """Reads the configuration again and again; one that cannot be used is complained of once."""
+        used, complained = self._config, ""
+        while True:
+            await self._clock.sleep(self._config.reload_seconds)
+            try:
+                found = await asyncio.to_thread(self._reread)
+                if found != used:
+                    await self.reload()
+                    log.info("took over a changed configuration")
+                elif found.hosts_file:
+                    self._name_by_hand(found)
+                used, complained = found, ""
+            except (documents.ConfigError, resolvconf.LoopError, OSError, ValueError) as error:
+                if str(error) != complained:
+                    log.warning("the changed configuration cannot be used, the old one stays: %s", error)
+                complained = str(error)
 
     async def close(self) -> None:
         """Gives the metrics' place free for the next one."""

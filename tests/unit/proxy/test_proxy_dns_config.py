@@ -49,6 +49,7 @@ def test_the_usual_corefile_is_understood() -> None:
         "negativeCacheSeconds": 30,
         "serveStaleSeconds": 0,
         "prefetch": 0,
+        "reloadSeconds": 30.0,
     }
 
 
@@ -106,6 +107,9 @@ def test_stub_domains_hosts_rewrites_and_search_paths_are_understood() -> None:
         (". {\n health {\n  lameduck soon\n }\n}", 3, "soon"),
         (". {\n kubernetes {\n  ttl much\n }\n}", 3, "much"),
         (". {\n errors", 1, "closed"),
+        (". {\n errors {\n  consolidate 5m x\n }\n}", 3, "consolidate"),
+        (". {\n loadbalance weighted x\n}", 2, "weighted"),
+        (". {\n forward . 192.0.2.1 {\n  max_fails 9\n }\n}", 3, "max_fails"),
         ("}", 1, "without"),
         ("example.org {\n file db.example\n}", 2, "file"),
         ("tls://. {\n errors\n}", 1, "plain DNS"),
@@ -141,6 +145,7 @@ def test_a_corefile_counts_where_the_configuration_says_nothing(tmp_path: Path) 
         ("hostsFile: /nowhere/at/all", "hostsFile: /nowhere/at/all"),
         ("rewrites: [a]", "rewrites: 'a'"),
         ("forwardPolicy: best", "forwardPolicy: 'best'"),
+        ("reloadSeconds: 0.1", "reloadSeconds: 0.1"),
         ("files: {bind: /x}", "files: 'bind'"),
         ("corefile: /nowhere/Corefile", "corefile: /nowhere/Corefile"),
         ("unknown: 1", "unknown field unknown"),

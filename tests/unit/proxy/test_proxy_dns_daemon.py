@@ -16,6 +16,7 @@ from fakes.apiserver import FakeApiServer
 from kube import scheme
 from kube.client.informer import Informers
 from kube.runtime.clock import SystemClock
+from kube.runtime.config import ConfigError
 from proxy.dns import config as configuration
 from proxy.dns import peers, published
 from proxy.dns.daemon import Daemon
@@ -177,6 +178,34 @@ async def test_replies_are_counted_under_corednss_names() -> None:
         await ask(daemon._config.port)
         labels = {"server": f"dns://:{daemon._config.port}", "zone": ".", "view": "", "rcode": "NXDOMAIN", "plugin": ""}
         assert registry.get_sample_value("coredns_dns_responses_total", labels) == 1.0
+        for task in tasks:
+            task.cancel()
+
+
+async def test_a_changed_configuration_is_taken_over_and_a_wrong_one_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = Cluster()
+    daemon, informers = cluster.daemon("a", reloadSeconds=1)
+    found = daemon._config
+    read: list[configuration.DNSConfiguration | ConfigError] = [found]
+
+    def reread() -> configuration.DNSConfiguration:
+        if isinstance(read[0], ConfigError):
+            raise read[0]
+        return read[0]
+
+    daemon._reread = reread
+
+    async def answered() -> bool:
+        return bool((await ask(found.port, "db.example.com")).answer)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(informers.run()), group.create_task(daemon.run())]
+        await until(lambda: daemon.ready() is None)
+        read[0] = msgspec.structs.replace(found, hosts=("192.0.2.5 db.example.com",))
+        await until(answered)
+        read[0] = ConfigError("dns.yaml: unknown field x")
+        await until(lambda: "the old one stays: dns.yaml: unknown field x" in caplog.text)
+        assert await answered()
         for task in tasks:
             task.cancel()
 
