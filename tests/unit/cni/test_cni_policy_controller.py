@@ -147,6 +147,19 @@ async def test_an_older_pod_of_the_same_name_is_not_taken_for_the_new_one(world:
             await world.policies.admit(attached("web", uid="new"))
 
 
+async def test_an_address_is_not_given_to_an_older_pod_of_the_same_name(world: World) -> None:
+    world.pod("web", "10.244.0.9", uid="old")
+    world.protect("web")
+    async with world.running(), asyncio.TaskGroup() as group:
+        admitted = group.create_task(world.policies.admit(attached("web", uid="new")))
+        await asyncio.sleep(1)
+        assert not world.rules.passes(CLIENT, "10.244.0.9")
+        assert world.rules.passes(CLIENT, WEB)
+        world.pod("web", "", uid="new")
+        await admitted
+        assert not world.rules.passes(CLIENT, WEB)
+
+
 async def test_the_mirror_of_a_static_pod_stands_for_it(world: World) -> None:
     world.pod("web", "", uid="api", metadata={"annotations": {"kubernetes.io/config.mirror": "file"}})
     world.protect("web")

@@ -159,6 +159,16 @@ async def test_which_ports_are_open(
     assert " ".join(found) == open_ports
 
 
+def test_ports_and_blocks_are_disjoint_ranges_as_nft_wants_them() -> None:
+    ports = [{"port": 80}, {"port": 70, "endPort": 79}, {"port": 75, "endPort": 90}, {"port": 92}]
+    holes = ["10.0.0.0/26", "10.0.0.32/28", "10.0.0.128/25"]
+    blocks = [{"ipBlock": {"cidr": "10.0.0.0/24", "except": holes}}, {"ipBlock": {"cidr": "10.0.0.96/28"}}]
+    made = plan.chain("ingress", [ingress(*blocks, ports=ports)])
+    assert made is not None
+    assert [match.ports for match in made.matches] == [((70, 90), (92, 92))]
+    assert [(str(low), str(high)) for low, high in made.blocks[0].ranges] == [("10.0.0.64", "10.0.0.127")]
+
+
 async def test_policies_add_up() -> None:
     one = policy("x", "one", ingress=[{"from": [NS_Y]}])
     two = policy("x", "two", podSelector=IN_X_A, ingress=[{"from": [{"podSelector": {}}]}])
