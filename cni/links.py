@@ -17,10 +17,8 @@ from cni.attachment import Attachment, Bridge, Made, shaper_name
 from cni.capabilities import Bandwidth
 from cni.netlink import addresses, connection, interfaces, routes, shaping, wire
 
-ETH_P_ARP = 0x0806
 ADVERTISEMENT, OVERRIDE = 136, 0x20000000
 MINIMAL_BURST_BYTES = 32 * 1024
-BROADCAST_MAC = b"\xff" * 6
 
 
 class Links(Protocol):
@@ -167,6 +165,7 @@ def _configure_pod(attachment: Attachment, *, netns_descriptor: int) -> None:
         index = socket.if_nametoindex(attachment.pod_name)
         if any(address.version == 6 for address in attachment.addresses):
             sysctls.quiet_ipv6(attachment.pod_name)
+        sysctls.announce_ipv4(attachment.pod_name)
         pod.apply(
             [
                 interfaces.link_up(1),
@@ -206,21 +205,11 @@ def _bucket(index: int, rate: int, burst: int) -> wire.Message:
 
 
 def _announce(attachment: Attachment) -> None:
-    """A gratuitous ARP or unsolicited neighbour advertisement for each address.
-
-    Neighbours may still know the address from a pod that is gone.
-    """
+    """Neighbours may know an address from a pod that is gone; of IPv4 addresses the kernel itself has told them."""
     mac = wire.mac_bytes(attachment.pod_mac)
     for address in attachment.addresses:
         if address.version == 6:
             _advertise(attachment.pod_name, address.ip.packed, mac)
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as raw:
-        raw.bind((attachment.pod_name, ETH_P_ARP))
-        for address in attachment.addresses:
-            if address.version == 4:
-                ip = address.ip.packed
-                arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac + ip + b"\0" * 6 + ip
-                raw.send(BROADCAST_MAC + mac + struct.pack("!H", ETH_P_ARP) + arp)
 
 
 def _advertise(ifname: str, address: bytes, mac: bytes) -> None:
