@@ -1,17 +1,20 @@
 """Network policies in a cluster of three nodes, as a user applies them: by name and address, before and after."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Kubectl
+from harness import Kubectl, Labs
 from workloads import HTTP, address, create, fetch, pod, service, sh
 
-from nodeagent.lab import cluster
+from nodeagent.lab import cluster, machine
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = {"matchLabels": {"app": "server"}}
@@ -120,6 +123,32 @@ def test_names_are_resolved_where_a_policy_allows_the_cluster_dns(kubectl: Kubec
     assert fetch(kubectl, "client", "server") == "server"
     for _ in range(10):
         assert fetch(kubectl, "client", "server") == "server"
+
+
+def test_a_policy_outlives_the_agent_and_a_flush(kubectl: Kubectl, three_nodes: cluster.Running, labs: Labs) -> None:
+    create(kubectl, on("node-2", pod("server", HTTP, app="server")), on("node-1", pod("client", "sleep 3600")))
+    target = kubectl.ok("get", "pod", "server", "-o", "jsonpath={.status.podIP}") + ":8080"
+    apply(kubectl, policy("deny"))
+    assert refused(kubectl, "client", target)
+    node = three_nodes.first("node-2")
+    agent = machine.service_pid(node, "agent")
+    assert agent is not None
+    os.kill(agent, signal.SIGKILL)
+    assert refused(kubectl, "client", target)
+    labs.wait(three_nodes)
+    assert refused(kubectl, "client", target)
+    machine.run(node, ["/usr/sbin/nft", "delete", "table", "ip", "nodeagent-policy"])
+    assert refused(kubectl, "client", target)
+    create(kubectl, on("node-2", pod("later", HTTP, app="server")))
+    later = kubectl.ok("get", "pod", "later", "-o", "jsonpath={.status.podIP}") + ":8080"
+    assert refused(kubectl, "client", later)
+    kubectl.ok("delete", "networkpolicy", "--all")
+    for each in (target, later):
+        assert fetch(kubectl, "client", each) in ("server", "later")
+    deadline = time.monotonic() + 10
+    while "nodeagent-policy" in machine.run(node, ["/usr/sbin/nft", "list", "tables"]).decode():
+        assert time.monotonic() < deadline, "the last policy is gone, its table is not"
+        time.sleep(0.1)
 
 
 def test_explain_says_which_policy_decides(kubectl: Kubectl) -> None:
