@@ -1,6 +1,7 @@
 """What the plan makes of policies, followed through the sets and chains; and what a change costs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cni.policy import plan, ruleset
+from cni.policy.model import NamedPort
 from cni.policy.rules import Policy
 from fakes.policy_cluster import EVERYONE, Cluster, address, matrix, pods, policy
 from fakes.policy_rules import FakeRules
@@ -157,6 +159,47 @@ async def test_which_ports_are_open(
     asked = [(protocol, port) for protocol in ("sctp", "tcp", "udp") for port in (79, 80, 81, 82)]
     found = [f"{p}/{n}" for p, n in asked if rules.passes(address(source), address(to), p, n)]
     assert " ".join(found) == open_ports
+
+
+@pytest.mark.parametrize("direction", ["ingress", "egress"])
+async def test_a_named_port_is_each_pods_own_number(direction: str) -> None:
+    rules = FakeRules()
+    world = Cluster(rules)
+    pod = world.tracker.pods["x/b"]
+    world.tracker.pod("x/b", replace(pod, ports=(NamedPort("http", "tcp", 8080),)))
+    if direction == "ingress":
+        made = policy("x", "p", ingress=[{"ports": [{"port": "http"}]}])
+    else:
+        made = policy("y", "p", policyTypes=["Egress"], egress=[{"ports": [{"port": "http"}]}])
+    await world.apply(made)
+    open_at = {
+        (to, port)
+        for to in ("x/a", "x/b")
+        for port in (80, 8080)
+        if rules.passes(address("y/a"), address(to), "tcp", port)
+    }
+    assert open_at == {("x/a", 80), ("x/b", 8080)}
+    world.tracker.pod("x/b", replace(pod, ports=()))
+    await world.apply()
+    assert not rules.passes(address("y/a"), address("x/b"), "tcp", 8080)
+
+
+async def test_what_one_protocol_may_another_may_not() -> None:
+    _, rules = await cluster(ingress(ports=[{"port": 80, "protocol": "SCTP"}]))
+    found = [p for p in ("tcp", "udp", "sctp") if rules.passes(address("y/a"), address("x/a"), p, 80)]
+    assert found == ["sctp"]
+
+
+async def test_conflicting_policies_may_be_switched_and_deleted() -> None:
+    deny, allow = policy("x", "p"), policy("x", "p", ingress=[{}])
+    world, rules = await cluster(deny)
+    for made, reached in ((allow, ALL), (deny, "x/a"), (allow, ALL)):
+        await world.apply(made)
+        assert who_reaches(rules, "x/a") == reached
+    await world.apply(deny)
+    await world.apply(without=["x/p"])
+    assert who_reaches(rules, "x/a") == ALL
+    assert not rules.there
 
 
 def test_ports_and_blocks_are_disjoint_ranges_as_nft_wants_them() -> None:
