@@ -4,7 +4,9 @@ import tomllib
 
 import pytest
 
-from nodeagent.lab import containerd, errors
+from nodeagent.lab import containerd, errors, machine, state
+
+FIRST = state.Process(name="node-1", pid=1, start=1)
 
 
 @pytest.mark.parametrize(
@@ -54,3 +56,36 @@ def test_cri_is_never_among_what_is_switched_off() -> None:
 )
 def test_the_oom_score_is_left_alone_where_root_may_not_lower_it(capabilities: str, allowed: bool) -> None:
     assert containerd.may_lower_oom_score(f"Name:\tx\nCapEff:\t{capabilities}\n") is allowed
+
+
+@pytest.mark.parametrize("line", ["", "io.containerd.grpc.v1           cri    linux/amd64    error"])
+def test_a_containerd_without_working_cri_is_told_with_its_machine(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    listing = f"TYPE   ID   PLATFORMS   STATUS\nio.containerd.grpc.v1   images   -   ok\n{line}\n"
+    monkeypatch.setattr(machine, "run", lambda first, argv: listing.encode())
+    with pytest.raises(errors.LabError, match="containerd of node-1 has no working CRI plugin") as caught:
+        containerd.wait_until_up(FIRST)
+    assert caught.value.hint == "install a containerd built with CRI"
+
+
+def test_a_containerd_that_is_not_there_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([errors.LabError("connection refused"), b"io.containerd.grpc.v1   cri   linux/amd64   ok\n"])
+
+    def run(first: state.Process, argv: list[str]) -> bytes:
+        answer = next(answers)
+        if isinstance(answer, errors.LabError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(machine, "run", run)
+    containerd.wait_until_up(FIRST)
+    assert list(answers) == []
+
+
+def test_a_containerd_that_never_answers_is_given_up_with_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(first: state.Process, argv: list[str]) -> bytes:
+        raise errors.LabError("connection refused")
+
+    monkeypatch.setattr(machine, "run", run)
+    monkeypatch.setattr(containerd, "START_SECONDS", 0.05)
+    with pytest.raises(errors.LabError, match="does not answer: connection refused"):
+        containerd.wait_until_up(FIRST)
