@@ -25,6 +25,7 @@ from cni.ports import publisher
 from cni.ports import ruleset as port_rules
 from cni.ports.publisher import NftPorts
 from cni.server import Server
+from cni.tables import TableWatch
 from kube import scheme
 from kube.runtime import process
 from kube.runtime.component import Deps
@@ -64,6 +65,7 @@ class Daemon:
             accept_forwarding=forward.accept,
             report=self._report,
         )
+        self._tables = TableWatch({masquerade.TABLE: self._network.rules_gone, port_rules.TABLE: self._publish_again})
         self._watch = Watch(interest=self._network.interest, changed=self._network.recheck)
 
     async def run(self) -> None:
@@ -78,6 +80,7 @@ class Daemon:
                 await apply_rules(ruleset.removal())
             group.create_task(self._server.run())
             group.create_task(self._watch.run())
+            group.create_task(self._tables.run())
             group.create_task(self._network.run())
 
     def ready(self) -> str | None:
@@ -101,6 +104,10 @@ class Daemon:
     def _sandboxes(self) -> frozenset[str]:
         leases = DiskLeases(Path(self._config.data_dir) / NETWORK_NAME)
         return frozenset(lease.container_id for lease in leases.held())
+
+    async def _publish_again(self) -> None:
+        ports = NftPorts(publisher.folder(self._config.data_dir, NETWORK_NAME))
+        await asyncio.to_thread(ports.restore)
 
     async def _annotate(self, notes: Mapping[str, str | None]) -> None:
         await self._deps.client.patch(scheme.NODES, self._deps.node_name, {"metadata": {"annotations": notes}})

@@ -75,6 +75,7 @@ class Network:
         self._applied: dict[str, frozenset[Entry]] = {}
         self._missing: dict[str, tuple[str, ...]] = {}
         self._rules = ""
+        self._rules_gone = False
         self._reported = False
 
     def ready(self) -> str | None:
@@ -92,6 +93,13 @@ class Network:
     def recheck(self) -> None:
         """The kernel has changed: compare everything with it."""
         self._queue.add_after(ALL_KEY, SETTLE_SECONDS)
+
+    async def rules_gone(self) -> None:
+        """Somebody has removed the table of masquerading: it comes again."""
+        if self._rules:
+            self._rules_gone = True
+            log.warning("somebody removed nft table %s: it is put in again", masquerade.TABLE)
+            self._queue.add(OWN_KEY)
 
     async def run(self) -> None:
         """First everything against the kernel, then one node at a time."""
@@ -195,9 +203,9 @@ class Network:
             return
         everyone = [cidr for other in self._nodes.cache.values() for cidr in peers.pod_cidrs(other)]
         rules = masquerade.ruleset(own=own, pods=everyone) if self._config.masquerade else masquerade.removal()
-        if rules != self._rules:
+        if rules != self._rules or self._rules_gone:
             await self._apply_rules(rules)
-            self._rules = rules
+            self._rules, self._rules_gone = rules, False
         await self._accept_forwarding(own)
         mtu = self._config.mtu or plan.pod_mtu(self._base.parents, self._entries(), mode=self._config.overlay)
         await asyncio.to_thread(

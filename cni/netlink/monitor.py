@@ -1,4 +1,4 @@
-"""Changes in the kernel's network state, as they happen: the multicast groups of rtnetlink.
+"""Changes in the kernel's network state, as they happen: the multicast groups of rtnetlink and of nftables.
 
 Owns the socket of events. Must not know which of them matter. Non-blocking: an event loop watches `fileno`.
 """
@@ -6,7 +6,7 @@ Owns the socket of events. Must not know which of them matter. Non-blocking: an 
 import errno
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cni.netlink.wire import HEADER_BYTES
@@ -31,10 +31,10 @@ LOST = Event(0, b"")
 class Monitor:
     """A socket that hears of changes in the network namespace in which it was opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, protocol: int = socket.NETLINK_ROUTE, groups: Sequence[int] = GROUPS) -> None:
         kinds = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        self._socket = socket.socket(socket.AF_NETLINK, kinds, socket.NETLINK_ROUTE)
-        self._socket.bind((0, sum(1 << (group - 1) for group in GROUPS)))
+        self._socket = socket.socket(socket.AF_NETLINK, kinds, protocol)
+        self._socket.bind((0, sum(1 << (group - 1) for group in groups)))
 
     def fileno(self) -> int:
         """The descriptor to wait on."""

@@ -96,6 +96,11 @@ class NftPorts:
                 if record not in kept:
                     self._path(record.container_id, record.ifname).unlink(missing_ok=True)
 
+    def restore(self) -> None:
+        """Puts the rules in again, for those who flushed them."""
+        if self.published():
+            self.keep_only({(record.container_id, record.ifname) for record in self.published()})
+
     def published(self) -> Sequence[Record]:
         if not self._folder.is_dir():
             return []

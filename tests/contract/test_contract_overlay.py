@@ -24,6 +24,7 @@ def fabric(request: pytest.FixtureRequest) -> Fabric:
         ["link", "add", "up0", "mtu", "1400", "type", "veth", "peer", "name", "up1"],
         ["link", "set", "up1", "up"],
         ["address", "add", "192.0.2.1/24", "dev", "up0"],
+        ["address", "add", "2001:db8::1/64", "dev", "up0", "nodad"],
         ["link", "set", "up0", "up"],
     ):
         subprocess.run(["ip", *argv], check=True, timeout=10)
@@ -104,3 +105,33 @@ def test_a_device_that_is_not_wanted_goes_with_its_entries(fabric: Fabric) -> No
 def test_an_entry_on_a_missing_device_is_refused_by_name(fabric: Fabric) -> None:
     with pytest.raises(wire.NetlinkError, match=VXLAN.replace(".", r"\.")):
         fabric.apply(Change(add=entries()))
+
+
+def test_an_ipv6_underlay_has_a_device_of_its_own(fabric: Fabric) -> None:
+    own, name = ip_address("2001:db8::1"), DEVICES[6]
+    parent = fabric.parents({6: own})[6]
+    assert parent.index
+    first = device(fabric)
+    second = Device(
+        name=name,
+        mac="0a:58:00:00:00:01",
+        address=ip_address("fd00:10:0::"),
+        local=own,
+        parent=parent.index,
+        mtu=parent.mtu - 70,
+    )
+    assert len(fabric.ensure([first, second])) == 2
+    end = ip_address("fd00:10:1::")
+    wanted: set[Entry] = {
+        Neighbour(end, MAC, name),
+        Forward(MAC, ip_address("2001:db8:1::2"), name),
+        Route(ip_network("fd00:10:1::/64"), end, name),
+        Route(ip_network("fd00:10:2::/64"), ip_address("2001:db8::2")),
+        *entries(),
+    }
+    fabric.apply(Change(add=tuple(sorted(wanted, key=lambda e: (isinstance(e, Route), str(e))))))
+    assert fabric.observe() == wanted
+    assert fabric.ensure([first, second])
+    assert fabric.observe() == wanted
+    fabric.apply(Change(remove=tuple(wanted)))
+    assert fabric.observe() == frozenset()

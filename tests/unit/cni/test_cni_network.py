@@ -231,3 +231,14 @@ async def test_a_new_address_of_the_own_node_moves_the_vxlan_device(tmp_path: Pa
         world.node("a", "10.244.0.0/24", "192.0.2.77")
         await asyncio.sleep(2)
         assert str(world.fabric.devices["nodeagent.1"].local) == "192.0.2.77"
+
+
+async def test_masquerading_that_somebody_removed_comes_again(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.node("a", "10.244.0.0/24", "192.0.2.1")
+    async with world.running():
+        assert len(world.rules) == 1
+        await world.network.rules_gone()
+        assert world.network.ready() is None
+        await asyncio.sleep(1)
+        assert world.rules == [world.rules[0]] * 2
