@@ -60,7 +60,8 @@ class Daemon:
         self._address = config.address or address
         self._zone = Zone(config.cluster_domain, ttl=config.ttl, pods=config.pods, serial=int(time.time()))
         self._feed = Feed(config, self._zone, informers, searches=_searches() if config.autopath else ())
-        self._upstream = _upstream(config, clock, without=self._address)
+        network = exchange.Network()
+        self._upstream = _upstream(config, clock, network, without=self._address)
         self._resolver = Resolver(
             self._zone,
             self._upstream,
@@ -71,7 +72,7 @@ class Daemon:
         )
         family = "2" if ":" in self._address else "1"
         self._collector = DnsCollector(
-            self._resolver.tally, self._upstream, server=f"dns://:{config.port}", family=family
+            self._resolver.tally, self._upstream, network, server=f"dns://:{config.port}", family=family
         )
         slices = self._feed.slices.cache
         self._published = Published(config, client=client, clock=clock, address=self._address, slices=slices)
@@ -79,7 +80,7 @@ class Daemon:
             config,
             own=publish.slice_name(config),
             slices=slices.values,
-            exchange=exchange.Network(),
+            exchange=network,
             mark=lambda name: peers.mark_not_ready(client, config, name),
             clock=clock,
         )
@@ -197,7 +198,7 @@ async def _survive(work: Awaitable[None]) -> None:
         log.exception("one query failed; the server goes on")
 
 
-def _upstream(config: DNSConfiguration, clock: Clock, *, without: str) -> Upstream:
+def _upstream(config: DNSConfiguration, clock: Clock, network: exchange.Network, *, without: str) -> Upstream:
     limits = cache.Limits(
         positive=config.cache_seconds,
         negative=config.negative_cache_seconds,
@@ -212,6 +213,7 @@ def _upstream(config: DNSConfiguration, clock: Clock, *, without: str) -> Upstre
         stubs=config.stub_domains,
         cache=cache.Cache(limits=limits),
         max_concurrent=config.max_concurrent,
+        exchange=network,
     )
 
 

@@ -5,12 +5,14 @@ A fresh id and source port for every question; a reply that does not fit is some
 
 import asyncio
 import secrets
+import socket
 from typing import Protocol
 
 from proxy.dns import cache, wire
 from proxy.dns.cache import Reply
 from proxy.dns.wire import Query
 
+MAX_REPLY = 65535
 NS = wire.NS.to_bytes(2, "big") + wire.IN.to_bytes(2, "big")
 ROOT = Query(0, wire.RD, b"\0" + NS, b"\0", wire.NS, wire.IN)
 """The question that tells whether a server is alive."""
@@ -24,24 +26,32 @@ class Exchange(Protocol):
 
 
 class Network:
-    """The real exchange."""
+    """The real exchange; counts what could not be read."""
+
+    def __init__(self) -> None:
+        self.malformed = 0
 
     async def ask(self, server: tuple[str, int], query: Query) -> Reply:
         """The reply, never a truncated one."""
-        reply = await _by_udp(server, query)
+        reply = await self._by_udp(server, query)
         return await _by_tcp(server, query) if reply.truncated else reply
 
-
-async def _by_udp(server: tuple[str, int], query: Query) -> Reply:
-    loop = asyncio.get_running_loop()
-    number = secrets.randbelow(65536)
-    received: asyncio.Future[Reply] = loop.create_future()
-    transport, _ = await loop.create_datagram_endpoint(lambda: _Waiting(number, query, received), remote_addr=server)
-    try:
-        transport.sendto(_message(number, query))
-        return await received
-    finally:
-        transport.close()
+    async def _by_udp(self, server: tuple[str, int], query: Query) -> Reply:
+        """A socket of its own for each question costs less than asyncio's endpoint, and has a port of its own."""
+        loop = asyncio.get_running_loop()
+        number = secrets.randbelow(65536)
+        expected = number.to_bytes(2, "big")
+        with socket.socket(socket.AF_INET6 if ":" in server[0] else socket.AF_INET, socket.SOCK_DGRAM) as opened:
+            opened.setblocking(False)
+            opened.connect(server)
+            opened.send(_message(number, query))
+            while True:
+                data = await loop.sock_recv(opened, MAX_REPLY)
+                try:
+                    if data[:2] == expected:
+                        return cache.read(data, question=query.question)
+                except wire.FormatError:
+                    self.malformed += 1
 
 
 async def _by_tcp(server: tuple[str, int], query: Query) -> Reply:
@@ -56,27 +66,6 @@ async def _by_tcp(server: tuple[str, int], query: Query) -> Reply:
         return cache.read(reply, question=query.question)
     finally:
         writer.close()
-
-
-class _Waiting(asyncio.DatagramProtocol):
-    """Waits for the one reply that fits."""
-
-    def __init__(self, number: int, query: Query, received: asyncio.Future[Reply]) -> None:
-        self._number = number.to_bytes(2, "big")
-        self._query = query
-        self._received = received
-
-    def datagram_received(self, data: bytes, addr: object) -> None:
-        if data[:2] != self._number or self._received.done():
-            return
-        try:
-            self._received.set_result(cache.read(data, question=self._query.question))
-        except wire.FormatError:
-            return
-
-    def error_received(self, exc: Exception) -> None:
-        if not self._received.done():
-            self._received.set_exception(exc)
 
 
 def _message(number: int, query: Query) -> bytes:

@@ -6,6 +6,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
+from proxy.dns.exchange import Network
 from proxy.dns.resolver import Tally
 from proxy.dns.upstream import Upstream
 
@@ -19,8 +20,9 @@ TYPES = {
 class DnsCollector(Collector):
     """Counts of the resolver, the cache and the upstream servers. `server`: as in CoreDNS, `dns://:53`."""
 
-    def __init__(self, tally: Tally, upstream: Upstream, *, server: str, family: str) -> None:
-        self._tally, self._upstream, self._server, self._family = tally, upstream, server, family
+    def __init__(self, tally: Tally, upstream: Upstream, network: Network, *, server: str, family: str) -> None:
+        self._tally, self._upstream, self._network = tally, upstream, network
+        self._server, self._family = server, family
 
     def collect(self) -> Iterable[Metric]:
         """Everything there is to tell."""
@@ -32,6 +34,9 @@ class DnsCollector(Collector):
         for (address, port), times in self._upstream.failures.items():
             failures.add_metric(["forward", f"{address}:{port}"], times)
         yield failures
+        yield CounterMetricFamily(
+            "nodeagent_dns_malformed_replies", "Upstream replies that could not be read.", self._network.malformed
+        )
 
     def _questions(self) -> Iterable[Metric]:
         asked = ["server", "zone", "view", "proto", "family", "type"]

@@ -160,7 +160,7 @@ class Resolver:
         if by_hand is not None:
             return by_hand
         zone = self._zone
-        if zone.covers(asked.name) or zone.has(asked.name):
+        if zone.has(asked.name) or zone.covers(asked.name):
             if not zone.synced:
                 return Answer(rcode=wire.SERVFAIL, authoritative=False)
             return self._followed(asked, zone.answer(asked), known)
@@ -170,7 +170,7 @@ class Resolver:
 
     def _followed(self, asked: Query, answer: Answer, known: Known) -> Found:
         """An alias that leads outside gets the addresses of its target, when they are to be had."""
-        target = self._zone.external_target(asked) if answer.answers else None
+        target = self._zone.external_target(asked) if _is_alias(answer) else None
         if target is None or not self._upstream.available(target):
             return answer
         found = self._outside(_under(asked, target), known)

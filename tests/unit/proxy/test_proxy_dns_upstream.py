@@ -9,7 +9,7 @@ import dns.message
 import dns.rrset
 import pytest
 
-from proxy.dns import cache, wire
+from proxy.dns import cache, exchange, wire
 from proxy.dns.resolver import Resolver
 from proxy.dns.server import TcpServer, UdpServer
 from proxy.dns.upstream import Upstream
@@ -131,6 +131,18 @@ async def test_guessed_replies_are_ignored_and_silence_is_a_server_failure(monke
         resolver = Resolver(Zone("cluster.local", ttl=5), upstream)
         reply = await resolver.later(query(), proto="udp")
         assert reply[3] & 0xF == wire.SERVFAIL
+
+
+async def test_a_reply_that_cannot_be_read_is_counted_and_the_right_one_is_waited_for() -> None:
+    def garbled(asked: dns.message.Message) -> bytes:
+        return asked.id.to_bytes(2, "big") + b"\x81\x80" + bytes(20)
+
+    network = exchange.Network()
+    async with authority(garbled) as found:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await network.ask((HOST, found.port), query())
+    assert network.malformed == 1
 
 
 async def test_the_servers_answer_over_udp_and_several_times_over_one_tcp_connection() -> None:
