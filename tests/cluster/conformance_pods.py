@@ -1,11 +1,28 @@
 """The pods of the conformance checks: few, of many containers each, all made at once. `HANDLER` is replaced later."""
 
+import sys
+import sysconfig
 from typing import Any
 
 from workloads import IMAGE
 
 Json = dict[str, Any]
 SLEEP = "trap 'exit 0' TERM; while :; do sleep 0.2; done"
+HEALTH = """
+import grpc, sys, time
+from concurrent import futures
+end = time.monotonic() + int(sys.argv[2])
+class Health(grpc.GenericRpcHandler):
+    def service(self, details):
+        if details.method == "/grpc.health.v1.Health/Check":
+            answer = lambda request, context: bytes([8, 1 if time.monotonic() < end else 2])
+            return grpc.unary_unary_rpc_method_handler(answer)
+server = grpc.server(futures.ThreadPoolExecutor(2))
+server.add_generic_rpc_handlers((Health(),))
+server.add_insecure_port("0.0.0.0:" + sys.argv[1])
+server.start()
+server.wait_for_termination()
+"""
 SOURCES = """
 apiVersion: v1
 kind: ConfigMap
@@ -147,6 +164,13 @@ def exiting(policy: str, *, last: str) -> Json:
 
 def probed() -> Json:
     """Containers with probes that pass, fail, and begin to fail."""
+    python = f"{sys.base_prefix}/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+    folders = {
+        "python": (sys.base_prefix, sys.base_prefix),
+        "lib": ("/lib", "/usr/lib"),
+        "lib64": ("/lib64", "/usr/lib64"),
+        "packages": ("/packages", sysconfig.get_paths()["purelib"]),
+    }
     often = {"periodSeconds": 1, "failureThreshold": 1}
     health = {"exec": {"command": ["cat", "/tmp/health"]}, **often}
 
@@ -154,14 +178,25 @@ def probed() -> Json:
         serve = f"touch /www/healthz; httpd -p {port} -h /www; {script}"
         return sh(name, serve, livenessProbe={**probe, **often, "initialDelaySeconds": 1})
 
+    def grpc(name: str, port: int, seconds: int) -> Json:
+        """The host's own Python answers: nothing in the image speaks gRPC."""
+        script = f"exec {python} -c '{HEALTH}' {port} {seconds}"
+        probe = {"grpc": {"port": port}, **often, "failureThreshold": 2, "initialDelaySeconds": 4, "timeoutSeconds": 3}
+        mounts = [{"name": name, "mountPath": at} for name, (at, _) in folders.items()]
+        places = [{"name": "PYTHONPATH", "value": "/packages"}]
+        return sh(name, script, livenessProbe=probe, volumeMounts=mounts, env=places)
+
     return pod(
         "probed",
+        grpc("grpcfails", 5001, 8),
+        grpc("grpc", 5002, 10_000),
         sh("execfails", f"touch /tmp/health; sleep 3; rm /tmp/health; {SLEEP}", livenessProbe=health),
         sh("exec", f"touch /tmp/health; {SLEEP}", livenessProbe={**health, "initialDelaySeconds": 1}),
         web("httpfails", 8081, f"sleep 3; rm /www/healthz; {SLEEP}", {"httpGet": {"path": "/healthz", "port": 8081}}),
         web("http", 8082, SLEEP, {"httpGet": {"path": "/healthz", "port": 8082}}),
         web("tcp", 8083, SLEEP, {"tcpSocket": {"port": 8083}}),
         sh("unready", SLEEP, readinessProbe={"exec": {"command": ["false"]}, **often}),
+        volumes=[{"name": name, "hostPath": {"path": path}} for name, (_, path) in folders.items()],
     )
 
 

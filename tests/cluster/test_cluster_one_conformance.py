@@ -8,76 +8,16 @@ All pods are made once, at the start; a check waits for what it is about. Specs 
 import asyncio
 import json
 import secrets
-import ssl
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import pytest
 from conformance_pods import SOURCES, pods
+from conformance_run import Run, websocket
 from harness import Kubectl, Labs
 
-from kube import kubeconfig, quantity
-from kube.client import tls
-
-Json = dict[str, Any]
-
-
-@dataclass
-class Run:
-    """The pods, and what became of them."""
-
-    kubectl: Kubectl
-    seen: dict[str, str] = field(default_factory=dict)
-
-    def pod(self, name: str) -> Json:
-        found: Json = json.loads(self.kubectl.ok("get", "pod", name, "-o", "json"))
-        return found
-
-    def phase(self, name: str, *phases: str, seconds: float = 90.0) -> Json:
-        """The pod once it is in one of these phases."""
-        return self.until(
-            lambda: (it := self.pod(name)) and it["status"].get("phase") in phases and it, seconds=seconds
-        )
-
-    def until(self, true: Callable[[], Any], *, seconds: float = 90.0) -> Any:
-        deadline = time.monotonic() + seconds
-        while not (found := true()):
-            assert time.monotonic() < deadline, "it did not come true in time"
-            time.sleep(0.2)
-        return found
-
-    def log(self, name: str, container: str) -> str:
-        """What a container that has ended printed."""
-        key = f"{name}/{container}"
-        if key not in self.seen:
-            self.phase(name, "Succeeded", "Failed")
-            self.seen[key] = self.kubectl.ok("logs", name, "-c", container)
-        return self.seen[key]
-
-    def variables(self, name: str, container: str) -> dict[str, str]:
-        return dict(line.split("=", 1) for line in self.log(name, container).splitlines() if "=" in line)
-
-    def container(self, name: str, container: str, *, init: bool = False) -> Json:
-        entries = self.pod(name)["status"].get("initContainerStatuses" if init else "containerStatuses", [])
-        return next((dict(each) for each in entries if each["name"] == container), {})
-
-    def ended(self, name: str, container: str) -> Json:
-        """How a container ended."""
-        found = self.until(lambda: self.container(name, container).get("state", {}).get("terminated"))
-        return dict(found)
-
-    def ready(self, name: str, *, seconds: float = 90.0) -> None:
-        self.kubectl.ok(
-            "wait", "--for=condition=Ready", f"pod/{name}", f"--timeout={seconds:.0f}s", seconds=seconds + 5
-        )
-
-    def echoed(self, text: str, *, seconds: float = 60.0) -> None:
-        """The hook handler was asked for this."""
-        self.until(lambda: text in self.kubectl.ok("logs", "handler"), seconds=seconds)
+from kube import quantity
 
 
 @pytest.fixture(scope="module")
@@ -331,6 +271,8 @@ CHECKS |= {
     PROBES + 'should *not* be restarted with a exec "cat /tmp/health" liveness probe': stays("exec"),
     PROBES + "should *not* be restarted with a /healthz http liveness probe": stays("http"),
     PROBES + "should *not* be restarted with a tcp:8080 liveness probe": stays("tcp"),
+    PROBES + "should be restarted with a GRPC liveness probe": restarts("grpcfails"),
+    PROBES + "should *not* be restarted with a GRPC liveness probe": stays("grpc"),
 }
 
 
@@ -434,19 +376,6 @@ def _(run: Run) -> None:
     run.echoed("/poststart-exec")
     path = f"/api/v1/namespaces/{run.kubectl.namespace}/pods/handler/log?container=main"
     assert b"/poststart-exec" in b"".join(asyncio.run(websocket(run, path, "binary.k8s.io")))
-
-
-async def websocket(run: Run, path: str, protocol: str) -> list[bytes]:
-    """All messages of a WebSocket, until it ends."""
-    rest = kubeconfig.load(run.kubectl.config)
-    context: ssl.SSLContext = tls.context(rest)
-    name = "v4.channel.k8s.io" if protocol == "v4" else protocol
-    async with (
-        asyncio.timeout(20),
-        aiohttp.ClientSession() as session,
-        session.ws_connect(rest.server + path, ssl=context, protocols=(name,)) as socket,
-    ):
-        return [m.data if isinstance(m.data, bytes) else m.data.encode() async for m in socket]
 
 
 CLASSES = "[sig-node] RuntimeClass should "
