@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import dns.message
@@ -18,7 +19,7 @@ from kube.client.informer import Informers
 from kube.runtime.clock import SystemClock
 from kube.runtime.config import ConfigError
 from proxy.dns import config as configuration
-from proxy.dns import peers, published
+from proxy.dns import files, peers, published
 from proxy.dns.daemon import Daemon
 
 HOST = "127.0.0.1"
@@ -35,6 +36,13 @@ def free_port() -> int:
 def service(name: str, address: str, namespace: str = "default") -> dict[str, Any]:
     spec = {"type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "ports": PORTS}
     return {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+class QuickClock(SystemClock):
+    """Waits a fiftieth of what it is told."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / 50)
 
 
 class Cluster:
@@ -55,14 +63,14 @@ class Cluster:
             "nodeIP": HOST,
             "kubeconfig": "/nowhere",
             "port": self.ports[node],
-            "forward": ["192.0.2.1"],
-            "lameduckSeconds": 0.3,
+            "forward": [f"{HOST}:1"],
+            "lameduckSeconds": 15,
             "healthAddress": f"{HOST}:{free_port()}",
             "readyAddress": f"{HOST}:{self.ready[node]}",
             "metricsAddress": f"{HOST}:{free_port()}",
         }
         config = msgspec.convert(body | options, configuration.DNSConfiguration)
-        clock = SystemClock()
+        clock = QuickClock()
         client = self.api.client()
         informers = Informers(client, clock=clock)
         made = Daemon(
@@ -154,7 +162,6 @@ async def test_a_slice_that_somebody_spoils_is_written_again(monkeypatch: pytest
 
 
 async def test_a_dead_neighbour_is_taken_out_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "PERIOD_SECONDS", 0.05)
     monkeypatch.setattr(peers, "PROBE_SECONDS", 0.1)
     cluster = Cluster()
     async with cluster.running("a"):
@@ -248,3 +255,54 @@ async def test_slices_and_their_service_may_come_and_change_in_any_order() -> No
         await until(answered(True))
         cluster.api.remove(scheme.SERVICES, "db", namespace="default")
         await until(answered(False))
+
+
+def pod(address: str, *, phase: str = "Running", host_network: bool = False) -> dict[str, Any]:
+    status = {"phase": phase, "podIP": address, "podIPs": [{"ip": address}]}
+    return {
+        "metadata": {"name": "p", "namespace": "default"},
+        "spec": {"hostNetwork": host_network},
+        "status": status,
+    }
+
+
+async def test_the_first_name_of_a_pods_search_path_is_enough() -> None:
+    cluster = Cluster()
+    cluster.api.put(scheme.SERVICES, service("web", "10.96.0.7"))
+    cluster.api.put(scheme.PODS, pod(HOST))
+    async with cluster.running("a", autopath=True):
+        reply = await ask(cluster.ports["a"], "web.default.default.svc.cluster.local")
+        assert [str(item) for rrset in reply.answer for item in rrset] == [WEB + ".", "10.96.0.7"]
+        assert (await ask(cluster.ports["a"], "none.default.svc.cluster.local")).rcode() != dns.rcode.NOERROR
+        cluster.api.put(scheme.PODS, pod(HOST, host_network=True))
+
+        async def alone() -> bool:
+            return not (await ask(cluster.ports["a"], "web.default.default.svc.cluster.local")).answer
+
+        await until(alone)
+
+
+async def test_verified_pod_names_end_with_the_pod() -> None:
+    cluster = Cluster()
+    cluster.api.put(scheme.PODS, pod("10.1.2.3"))
+    name = "10-1-2-3.default.pod.cluster.local"
+    async with cluster.running("a", pods="verified"):
+        port = cluster.ports["a"]
+        assert (await ask(port, name)).answer
+        assert (await ask(port, name.replace("10-1", "10-9"))).rcode() == dns.rcode.NXDOMAIN
+        cluster.api.put(scheme.PODS, pod("10.1.2.3", phase="Succeeded"))
+
+        async def gone() -> bool:
+            return (await ask(port, name)).rcode() == dns.rcode.NXDOMAIN
+
+        await until(gone)
+
+
+async def test_a_hosts_file_follows_the_zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "LOOK_SECONDS", 0.02)
+    cluster, path = Cluster(), tmp_path / "hosts"
+    async with cluster.running("a", files={"hosts": str(path)}):
+        cluster.api.put(scheme.SERVICES, service("web", "10.96.0.7"))
+        await until(lambda: path.exists() and f"10.96.0.7 {WEB}\n" in path.read_text())
+        cluster.api.remove(scheme.SERVICES, "web", namespace="default")
+        await until(lambda: WEB not in path.read_text())
