@@ -70,6 +70,11 @@ def mac_for(address: IPAddress) -> str:
     return f"{MAC_PREFIX}:" + address.packed[-4:].hex(":")
 
 
+def bridge(config: NetConf, gateways: Sequence[Interface]) -> Bridge:
+    """The node's bridge with these gateway addresses."""
+    return Bridge(name=config.bridge, mac=mac_for(gateways[0].ip), mtu=config.mtu, gateways=tuple(gateways))
+
+
 def plan(
     config: NetConf,
     environment: Environment,
@@ -85,7 +90,7 @@ def plan(
         pod_mac=config.requested.mac or mac_for(granted[0][0].ip),
         mtu=config.mtu,
         hairpin=config.hairpin,
-        bridge=Bridge(name=config.bridge, mac=mac_for(gateways[0].ip), mtu=config.mtu, gateways=gateways),
+        bridge=bridge(config, gateways),
         bandwidth=config.requested.bandwidth,
         addresses=tuple(interface for interface, _ in granted),
         routes=_all_routes(config.routes if routes is None else routes, granted),

@@ -4,12 +4,15 @@ Owns composition only: socket, routes, leases left over from a crash. Must not k
 """
 
 import asyncio
+import json
 import logging
 from collections.abc import Mapping
+from ipaddress import ip_interface
 from pathlib import Path
 
-from cni import attachment, forward, install, masquerade
+from cni import attachment, errors, forward, install, masquerade, spec
 from cni.config import CNIConfiguration
+from cni.ipam import ranges
 from cni.ipam.store import DiskLeases, Leases
 from cni.links import KernelLinks, Links
 from cni.network import Network
@@ -63,6 +66,7 @@ class Daemon:
             apply_rules=apply_rules,
             annotate=self._annotate,
             accept_forwarding=forward.accept,
+            mend_bridge=self._mend_bridge,
             report=self._report,
         )
         self._tables = TableWatch({masquerade.TABLE: self._network.rules_gone, port_rules.TABLE: self._publish_again})
@@ -105,6 +109,15 @@ class Daemon:
         leases = DiskLeases(Path(self._config.data_dir) / NETWORK_NAME)
         return frozenset(lease.container_id for lease in leases.held())
 
+    async def _mend_bridge(self) -> None:
+        try:
+            count = await asyncio.to_thread(mend_bridge, self._config, KernelLinks())
+        except (errors.CniError, OSError, ValueError, LookupError) as error:
+            log.warning("bridge %s cannot be looked after: %s", self._config.bridge, error)
+            return
+        if count:
+            log.warning("somebody removed bridge %s: it is there again with its %d pods", self._config.bridge, count)
+
     async def _publish_again(self) -> None:
         ports = NftPorts(publisher.folder(self._config.data_dir, NETWORK_NAME))
         await asyncio.to_thread(ports.restore)
@@ -138,6 +151,19 @@ def free_leaked(leases: Leases, links: Links, *, bridge: str) -> list[str]:
     for lease in gone:
         leases.release(container_id=lease.container_id, ifname=lease.ifname)
     return sorted({lease.container_id for lease in gone})
+
+
+def mend_bridge(config: CNIConfiguration, links: KernelLinks) -> int:
+    """Brings the bridge back when somebody removed it, with the pods that hold leases; their number."""
+    leases = DiskLeases(Path(config.data_dir) / NETWORK_NAME).held()
+    if not leases or not config.conflist.exists():
+        return 0
+    document = json.loads(config.conflist.read_text())
+    conf = spec.parse_config({"name": document["name"], **document["plugins"][0]}, version=spec.LATEST)
+    first = [entries[0] for entries in ranges.parse_sets(conf.ranges)]
+    gateways = [ip_interface(f"{entry.gateway}/{entry.subnet.prefixlen}") for entry in first]
+    names = {attachment.host_name(lease.container_id, lease.ifname) for lease in leases}
+    return links.rejoin(attachment.bridge(conf, gateways), names)
 
 
 async def apply_rules(text: str) -> None:

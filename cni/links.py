@@ -9,7 +9,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from cni import errors, netns, sysctls
@@ -96,6 +96,21 @@ class KernelLinks:
             ) from error
         finally:
             os.close(descriptor)
+
+    def rejoin(self, bridge: Bridge, names: Collection[str]) -> int:
+        """Makes these host ends ports of the bridge again, after somebody removed it; how many there were."""
+        try:
+            with connection.Socket() as host:
+                present = map(interfaces.parse_link, host.ask(interfaces.dump_links()))
+                lost = [link for link in present if link.name in names and not link.master]
+                if not lost:
+                    return 0
+                master = ensure_bridge(host, bridge).index
+                host.apply([interfaces.set_master(link.index, master=master) for link in lost])
+                host.apply([interfaces.set_hairpin(link.name) for link in lost])
+                return len(lost)
+        except (wire.NetlinkError, OSError) as error:
+            raise errors.CniError(errors.LINK_FAILURE, f"cannot mend {bridge.name}", details=str(error)) from error
 
     def host_names(self, bridge: str) -> Sequence[str]:
         with connection.Socket() as host:

@@ -59,6 +59,7 @@ class Network:
         apply_rules: Callable[[str], Awaitable[None]],
         annotate: Callable[[Mapping[str, str | None]], Awaitable[None]],
         accept_forwarding: Callable[[Sequence[str]], Awaitable[None]],
+        mend_bridge: Callable[[], Awaitable[None]],
         report: Callable[[], Awaitable[None]],
     ) -> None:
         self._config = config
@@ -69,6 +70,7 @@ class Network:
         self._apply_rules = apply_rules
         self._annotate = annotate
         self._accept_forwarding = accept_forwarding
+        self._mend_bridge = mend_bridge
         self._report = report
         self._queue: WorkQueue[str] = WorkQueue()
         self._base = Base(parents={})
@@ -88,7 +90,7 @@ class Network:
 
     def interest(self) -> Interest:
         """What of the kernel's events is ours."""
-        return Interest(indexes=self._base.indexes, entries=self._entries())
+        return Interest(indexes=self._base.indexes, entries=self._entries(), bridge=self._config.bridge)
 
     def recheck(self) -> None:
         """The kernel has changed: compare everything with it."""
@@ -134,6 +136,7 @@ class Network:
 
     async def _reconcile_all(self) -> None:
         self._base = await self._prepare()
+        await self._mend_bridge()
         ways = {
             node.metadata.name: self._way_to(node)
             for node in self._nodes.cache.values()

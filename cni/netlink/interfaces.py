@@ -107,6 +107,13 @@ def set_hairpin(name: str) -> Message:
     return Message(NEWLINK, 0, parts, f"set hairpin on {name}")
 
 
+def set_master(index: int, *, master: int) -> Message:
+    """Makes an interface a port of a bridge."""
+    return Message(
+        NEWLINK, 0, interface_head(index=index) + number(IFLA_MASTER, master), f"make interface {index} a bridge port"
+    )
+
+
 def link_up(index: int) -> Message:
     """Brings an interface up."""
     return Message(NEWLINK, 0, interface_head(index=index, up=True), f"bring up interface {index}")

@@ -20,6 +20,7 @@ class Interest:
 
     indexes: frozenset[int] = frozenset()
     names: frozenset[str] = kernel.NAMES
+    bridge: str = ""
     entries: Collection[Entry] = ()
 
 
@@ -29,7 +30,8 @@ def matters(event: Event, interest: Interest) -> bool:
         return True
     if event.kind in (interfaces.NEWLINK, interfaces.DELLINK):
         link = interfaces.parse_link(event.body)
-        return link.name in interest.names or link.index in interest.indexes
+        removed = event.kind == interfaces.DELLINK and link.name == interest.bridge
+        return removed or link.name in interest.names or link.index in interest.indexes
     if event.kind in (addresses.NEWADDR, addresses.DELADDR):
         return addresses.parse_address(event.body)[0] in interest.indexes
     if event.kind in (routes.NEWROUTE, routes.DELROUTE):

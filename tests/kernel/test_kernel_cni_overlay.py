@@ -16,12 +16,14 @@ from typing import Any
 
 import pytest
 
-from cni import netns
+from cni import daemon, netns
 from cni.config import CNIConfiguration
+from cni.links import KernelLinks
 from cni.network import Network
 from cni.overlay import plan
 from cni.overlay.kernel import KernelFabric
 from cni.overlay.watch import Watch
+from cni.plugin import Plugin
 from fakes.apiserver import FakeApiServer
 from kube import scheme
 from kube.client.informer import Informers
@@ -104,9 +106,15 @@ class Cluster:
         async def annotate(notes: Mapping[str, str | None]) -> None:
             self.node(role, notes)
 
+        async def mend() -> None:
+            await asyncio.to_thread(daemon.mend_bridge, chosen, KernelLinks())
+
+        chosen = CNIConfiguration(
+            conf_dir=str(self.folder / role), data_dir=str(self.folder / role / "leases"), **config
+        )
         informers = Informers(self.server.client(), clock=SystemClock())
         network = Network(
-            CNIConfiguration(conf_dir=str(self.folder / role), **config),
+            chosen,
             node_name=role,
             node_ip=ADDRESS[role],
             nodes=informers.get(scheme.NODES, Node),
@@ -114,6 +122,7 @@ class Cluster:
             apply_rules=ignore,
             annotate=annotate,
             accept_forwarding=ignore,
+            mend_bridge=mend,
             report=ignore,
         )
         watch = Watch(interest=network.interest, changed=network.recheck)
@@ -276,6 +285,30 @@ def test_a_foreign_device_on_the_same_network_is_named_and_direct_routes_go_on(
 
     on(cluster, "a", story)
     assert "remove flannel.1" in caplog.text
+
+
+def test_a_bridge_that_somebody_removed_is_back_with_its_pods_within_a_second(
+    cluster: Cluster, new_namespace: Callable[[str], str]
+) -> None:
+    cluster.node("a")
+    pod = new_namespace("pod")
+    variables = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "one", "CNI_NETNS": pod, "CNI_IFNAME": "eth0"}
+
+    def reached() -> bool:
+        argv = ("busybox", "ping", "-c1", "-W1", POD["a"])
+        return run(pod.rsplit("/", 1)[1], *argv, check=False).returncode == 0
+
+    async def story(_: Network) -> None:
+        written = json.loads((cluster.folder / "a" / "10-nodeagent.conflist").read_text())
+        config = {"cniVersion": "1.0.0", "name": written["name"], **written["plugins"][0]}
+        code, body = await asyncio.to_thread(Plugin().call, variables, json.dumps(config).encode())
+        assert code == 0, body
+        assert reached()
+        run(cluster.sides.names["a"], "ip", "link", "delete", "cni0")
+        await until(lambda: "cni0" in run(cluster.sides.names["a"], "ip", "-o", "link").stdout, seconds=1.0)
+        await until(reached)
+
+    on(cluster, "a", story)
 
 
 def test_a_restart_keeps_device_and_entries(cluster: Cluster) -> None:

@@ -30,6 +30,7 @@ class World:
         self.server, self.fabric = FakeApiServer(), FakeFabric()
         self.rules: list[str] = []
         self.reports = 0
+        self.mended = 0
         self.accepted: list[str] = []
         self.notes: list[Mapping[str, str | None]] = []
         self.config = CNIConfiguration(conf_dir=str(folder), **config)
@@ -44,6 +45,7 @@ class World:
             apply_rules=self._apply,
             annotate=self._annotate,
             accept_forwarding=self._accept,
+            mend_bridge=self._mend,
             report=self._report,
         )
 
@@ -52,6 +54,9 @@ class World:
 
     async def _accept(self, cidrs: Sequence[str]) -> None:
         self.accepted = list(cidrs)
+
+    async def _mend(self) -> None:
+        self.mended += 1
 
     async def _report(self) -> None:
         self.reports += 1
@@ -221,6 +226,7 @@ async def test_without_vxlan_nodes_on_the_link_are_still_reached(tmp_path: Path)
     async with world.running():
         assert world.fabric.table() == {"10.244.2.0/24": "192.0.2.3"}
         assert world.notes[-1]["flannel.alpha.coreos.com/backend-type"] == "host-gw"
+        assert world.mended
         assert world.notes[-1]["flannel.alpha.coreos.com/backend-data"] is None
 
 
