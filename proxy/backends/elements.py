@@ -3,13 +3,14 @@
 One edit is one element to add or delete. It can be rendered as text (bulk load) or encoded as netlink (one change).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
-from proxy.rules.plan import CLUSTER, CLUSTER_ADDRESS, Backend, Changes, Frontend, PortRules, RuleSet, Shared
+from proxy.rules.plan import CLUSTER, CLUSTER_ADDRESS, Changes, Frontend, PortRules, RuleSet, Shared
 
 SERVICES = "services"
+PICKS, PICKS_LOCAL = "picks", "picks-local"
 ENDPOINTS = "endpoints"
 OUTSIDE = "outside"
 LOCAL_ENDPOINTS = "local-endpoints"
@@ -26,7 +27,9 @@ MASQUERADE_ALL = "masquerade-all"
 MASQUERADE_OWN = "masquerade-own"
 PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132}
 
-ADDRESS, PROTOCOL, PORT, INDEX, BLOCK = "address", "protocol", "port", "index", "block"
+ADDRESS, PROTOCOL, PORT, INDEX, BLOCK, COUNT = "address", "protocol", "port", "index", "block", "count"
+COUNT_CLASS = 0x4E41
+"""A count travels from map to map in the packet's priority, as a traffic class that is nobody's."""
 _FRONTEND = (ADDRESS, PROTOCOL, PORT)
 KEYS: dict[str, tuple[str, ...]] = {
     SERVICES: _FRONTEND,
@@ -41,9 +44,12 @@ KEYS: dict[str, tuple[str, ...]] = {
     AFFINITY: (ADDRESS, *_FRONTEND),
     CLUSTER_ADDRESSES: (ADDRESS,),
     HAIRPINS: (ADDRESS, ADDRESS),
+    PICKS: (COUNT,),
 }
 """What the fields of a set's key are."""
-DATA = (ADDRESS, PORT)
+DATA: dict[str, tuple[str, ...]] = {SERVICES: (COUNT,), OUTSIDE: (COUNT,)}
+"""What a map's data is; elsewhere an endpoint."""
+ENDPOINT = (ADDRESS, PORT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +77,18 @@ class Element:
     def text(self) -> str:
         """As nft writes it between the braces of `elements`."""
         key = " . ".join(str(part) for part in self.key)
+        return f"{key} : {self.data_text()}" if self.chain or self.data else key
+
+    def __str__(self) -> str:
+        return f"{self.set}: {self.text()}"
+
+    def data_text(self) -> str:
+        """What the key leads to, as nft writes it."""
         if self.chain:
-            return f"{key} : {self.verdict} {self.chain}"
-        return f"{key} : {' . '.join(str(part) for part in self.data)}" if self.data else key
+            return f"{self.verdict} {self.chain}"
+        if DATA.get(self.set) == (COUNT,):
+            return count_text(int(self.data[0]))
+        return " . ".join(str(part) for part in self.data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +97,11 @@ class Edit:
 
     element: Element
     delete: bool = False
+
+
+def count_text(count: int) -> str:
+    """A count as nft writes it: a traffic class."""
+    return f"{COUNT_CLASS:x}:{count:x}"
 
 
 def pick_chain(count: int) -> str:
@@ -101,10 +121,8 @@ def remember_chain(seconds: int) -> str:
 
 def of_port(frontend: Frontend, rules: PortRules) -> Iterator[Element]:
     """Every element of one frontend."""
-    if rules.backends:
-        yield _of(frontend, SERVICES, chain=pick_chain(len(rules.backends)))
-    elif rules.drop:
-        yield _of(frontend, SERVICES, chain=DROP_CHAIN)
+    if rules.backends or rules.drop:
+        yield _of(frontend, SERVICES, data=(len(rules.backends),))
     for place, backend in enumerate(rules.backends):
         yield _of(frontend, ENDPOINTS, place, data=backend)
     if rules.kind != CLUSTER:
@@ -157,15 +175,13 @@ def _of_external(frontend: Frontend, rules: PortRules) -> Iterator[Element]:
         return
     yield _of(frontend, EXTERNAL, chain=MASQUERADE_OWN if rules.local_only else MASQUERADE_ALL)
     if rules.local_only:
-        yield _of(frontend, OUTSIDE, chain=pick_local_chain(len(rules.local)) if rules.local else DROP_CHAIN)
+        yield _of(frontend, OUTSIDE, data=(len(rules.local),))
         for place, backend in enumerate(rules.local):
             yield _of(frontend, LOCAL_ENDPOINTS, place, data=backend)
 
 
-def _of(frontend: Frontend, name: str, *more: str | int, chain: str = "", data: Backend | None = None) -> Element:
-    return Element(
-        table_version=frontend.version, set=name, key=(*frontend, *more), chain=chain, data=tuple(data or ())
-    )
+def _of(frontend: Frontend, name: str, *more: str | int, chain: str = "", data: Sequence[str | int] = ()) -> Element:
+    return Element(table_version=frontend.version, set=name, key=(*frontend, *more), chain=chain, data=tuple(data))
 
 
 def _of_mark(mark: Shared) -> Element:

@@ -7,11 +7,13 @@ ip daddr . th dport }`.
 """
 
 import struct
+from collections.abc import Sequence
 
 from proxy.backends import elements
 from proxy.backends.nfnetlink import CREATE, NESTED, SUBSYSTEM_NFTABLES, Step, attribute, text
 
-NEW_RULE, APPEND = (SUBSYSTEM_NFTABLES << 8) | 6, 0x800
+NEW_CHAIN, NEW_RULE, APPEND = (SUBSYSTEM_NFTABLES << 8) | 3, (SUBSYSTEM_NFTABLES << 8) | 6, 0x800
+CHAIN_NAME = 3
 RULE_TABLE, RULE_CHAIN, RULE_EXPRESSIONS = 1, 2, 4
 LIST_ELEMENT, EXPRESSION_NAME, EXPRESSION_DATA = 1, 1, 2
 FIRST_REGISTER = 8
@@ -48,9 +50,18 @@ def remember(version: int, *, table: str, seconds: int) -> Step:
             attribute(6, struct.pack(">Q", seconds * 1000)),
         ),
     )
-    chain = elements.remember_chain(seconds)
+    return _rule(version, table, elements.remember_chain(seconds), found)
+
+
+def mark(version: int, *, table: str, chain: str) -> Step:
+    """An empty chain whose name says that the table is complete, and how it is made."""
+    body = attribute(RULE_TABLE, text(table)) + attribute(CHAIN_NAME, text(chain))
+    return Step(kind=NEW_CHAIN, flags=CREATE, version=version, body=body, title=f"chain {chain}")
+
+
+def _rule(version: int, table: str, chain: str, expressions: Sequence[bytes]) -> Step:
     body = attribute(RULE_TABLE, text(table)) + attribute(RULE_CHAIN, text(chain))
-    body += attribute(RULE_EXPRESSIONS | NESTED, b"".join(found))
+    body += attribute(RULE_EXPRESSIONS | NESTED, b"".join(expressions))
     return Step(kind=NEW_RULE, flags=CREATE | APPEND, version=version, body=body, title=f"rule of {chain}")
 
 

@@ -56,11 +56,14 @@ def field(kind: str, value: str | int) -> bytes:
         return int(value).to_bytes(2, "big") + b"\0\0"
     if kind == elements.INDEX:
         return struct.pack("=I", value)
+    if kind == elements.COUNT:
+        return struct.pack("=I", elements.COUNT_CLASS << 16 | int(value))
     if kind == elements.PROTOCOL:
         return bytes([PROTOCOL_NUMBERS[str(value)], 0, 0, 0])
     if kind == elements.BLOCK:
         return elements.bounds(str(value))[0]
-    return ip_address(value).packed
+    given = str(value)
+    return socket.inet_pton(socket.AF_INET6 if ":" in given else socket.AF_INET, given)
 
 
 def unpack(kinds: Sequence[str], data: bytes, version: int) -> tuple[str | int, ...]:
@@ -75,6 +78,8 @@ def unpack(kinds: Sequence[str], data: bytes, version: int) -> tuple[str | int, 
             values.append(int.from_bytes(part[:2], "big"))
         elif kind == elements.INDEX:
             values.append(int.from_bytes(part, sys.byteorder))
+        elif kind == elements.COUNT:
+            values.append(int.from_bytes(part, sys.byteorder) & 0xFFFF)
         elif kind == elements.PROTOCOL:
             values.append(PROTOCOL_NAMES[part[0]])
         else:
@@ -113,7 +118,7 @@ def _element(element: Element, *, delete: bool) -> bytes:
         verdict = attribute(VERDICT_CODE, code) + attribute(VERDICT_CHAIN, text(element.chain))
         body += attribute(ELEMENT_DATA | NESTED, attribute(DATA_VERDICT | NESTED, verdict))
     elif element.data and not delete:
-        data = b"".join(map(field, elements.DATA, element.data))
+        data = b"".join(map(field, elements.DATA.get(element.set, elements.ENDPOINT), element.data))
         body += attribute(ELEMENT_DATA | NESTED, attribute(DATA_VALUE, data))
     if element.timeout and not delete:
         body += attribute(ELEMENT_TIMEOUT, struct.pack(">Q", element.timeout))
@@ -137,7 +142,9 @@ def read_element(name: str, version: int, body: bytes) -> Element:
         table_version=version,
         set=name,
         key=key,
-        data=unpack(elements.DATA, data[DATA_VALUE], version) if DATA_VALUE in data else (),
+        data=unpack(elements.DATA.get(name, elements.ENDPOINT), data[DATA_VALUE], version)
+        if DATA_VALUE in data
+        else (),
         chain=verdict.get(VERDICT_CHAIN, b"").rstrip(b"\0").decode(),
         timeout=int.from_bytes(found.get(ELEMENT_TIMEOUT, b""), "big"),
         expires=int.from_bytes(found.get(ELEMENT_EXPIRATION, b""), "big"),
@@ -170,7 +177,7 @@ class Step:
     flags: int
     version: int
     body: bytes
-    title: str
+    title: object
 
 
 def edit_step(edit: Edit, *, table: str) -> Step:
@@ -183,7 +190,7 @@ def edit_step(edit: Edit, *, table: str) -> Step:
         flags=0 if edit.delete else CREATE,
         version=element.table_version,
         body=body,
-        title=f"{element.set}: {element.text()}",
+        title=element,
     )
 
 
@@ -229,7 +236,7 @@ class Socket:
                 if not 0 <= place < len(steps):
                     raise NfnetlinkError(code, "nftables transaction")
                 if code and failed is None:
-                    failed = NfnetlinkError(code, steps[place].title)
+                    failed = NfnetlinkError(code, str(steps[place].title))
                 if place == len(steps) - 1:
                     if failed:
                         raise failed

@@ -6,7 +6,7 @@ Owns the tables `nodeagent-proxy`. After a failed write the caller starts again 
 import asyncio
 import contextlib
 import errno
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from kube.runtime import process
@@ -18,6 +18,7 @@ from proxy.rules.plan import Changes, PortRules, RuleSet
 
 NFT = "/usr/sbin/nft"
 TIMEOUT_SECONDS = 60.0
+BULK_EDITS = 200
 
 
 class Nft(Protocol):
@@ -31,8 +32,8 @@ class Nft(Protocol):
         """Adds and deletes elements."""
         ...
 
-    async def remember(self, seconds: Collection[int], *, table: str) -> None:
-        """Gives the chains `remember-N` of both versions their rule."""
+    async def complete(self, seconds: Collection[int], *, table: str, chain: str) -> None:
+        """Adds to a fresh table the rules of its `remember-N` chains, and the chain that says it is complete."""
         ...
 
     async def dump(self, version: int, *, table: str, name: str) -> list[Element]:
@@ -66,22 +67,29 @@ class KernelNft:
     async def commit(self, edits: Sequence[Edit], *, table: str) -> None:
         try:
             # Below a millisecond for one change: a thread would cost more than the call.
-            self._open().commit([nfnetlink.edit_step(edit, table=table) for edit in edits])
+            opened = self._open()
+            if len(edits) > BULK_EDITS:
+                await asyncio.to_thread(_commit, opened, edits, table)
+            else:
+                _commit(opened, edits, table)
         except (nfnetlink.NfnetlinkError, OSError) as error:
             self._close()
             raise BackendError(f"the kernel refused a change: {error}") from error
 
-    async def remember(self, seconds: Collection[int], *, table: str) -> None:
-        rules = [expressions.remember(v, table=table, seconds=n) for v in ruleset.FAMILIES for n in seconds]
+    async def complete(self, seconds: Collection[int], *, table: str, chain: str) -> None:
+        steps = []
+        for version in ruleset.FAMILIES:
+            steps += [expressions.remember(version, table=table, seconds=timeout) for timeout in seconds]
+            steps.append(expressions.mark(version, table=table, chain=chain))
         try:
-            self._open().commit(rules)
+            self._open().commit(steps)
         except (nfnetlink.NfnetlinkError, OSError) as error:
             self._close()
-            raise BackendError(f"the kernel refused session affinity: {error}") from error
+            raise BackendError(f"the kernel refused a rule: {error}") from error
 
     async def dump(self, version: int, *, table: str, name: str) -> list[Element]:
         try:
-            return self._open().dump(version, table=table, name=name)
+            return await asyncio.to_thread(self._open().dump, version, table=table, name=name)
         except (nfnetlink.NfnetlinkError, OSError) as error:
             self._close()
             if error.errno == errno.ENOENT:
@@ -123,6 +131,11 @@ class KernelNft:
         return notice.table == self._table and notice.sender != own
 
 
+def _commit(opened: nfnetlink.Socket, edits: Sequence[Edit], table: str) -> None:
+    if edits:
+        opened.commit([nfnetlink.edit_step(edit, table=table) for edit in edits])
+
+
 class NftablesBackend:
     """`proxy.backends.protocol.Backend` over nf_tables."""
 
@@ -131,35 +144,43 @@ class NftablesBackend:
         self._cidrs = tuple(cluster_cidrs)
         self._counts: frozenset[int] = frozenset()
         self._timeouts: frozenset[int] = frozenset()
+        self._suspect = False
         self._lock = asyncio.Lock()
 
     async def replace(self, rules: RuleSet) -> None:
         async with self._lock:
-            notes = await self._notes()
-            await self._nft.load(ruleset.whole(rules, cluster_cidrs=self._cidrs))
+            if self._suspect or not await self._stands(rules):
+                await self._load(rules)
+                return
+            # The structure is there: what differs is changed, and no packet finds the maps empty.
+            wanted, held = set(elements.of_rules(rules)), await self._elements()
+            present = {element for element in held if element.set != elements.AFFINITY}
+            edits = [Edit(element=element, delete=True) for element in present - wanted]
+            edits += [Edit(element=element) for element in wanted - present]
+            if edits:
+                await self._nft.commit(edits, table=ruleset.TABLE)
             ports = rules.ports()
-            self._counts, self._timeouts = ruleset.counts(ports.values()), ruleset.timeouts(ports.values())
-            await self._nft.remember(self._timeouts, table=ruleset.TABLE)
-            kept = [Edit(element=note) for note in notes if affinity.holds(note, ports.get(affinity.frontend(note)))]
-            if kept:
-                await self._nft.commit(kept, table=ruleset.TABLE)
+            notes = [element for element in held if element.set == elements.AFFINITY]
+            await self._forget(n for n in notes if not affinity.holds(n, ports.get(affinity.frontend(n))))
 
     async def change(self, changes: Changes) -> None:
         async with self._lock:
             self._check([new for _, new in changes.ports.values() if new])
             edits = elements.edits(changes)
-            if edits:
-                await self._nft.commit(edits, table=ruleset.TABLE)
-            await self._forget_clients(changes)
+            try:
+                if edits:
+                    await self._nft.commit(edits, table=ruleset.TABLE)
+            except BackendError:
+                self._suspect = True
+                raise
+            wanted = affinity.touched(changes)
+            if wanted:
+                await self._forget(affinity.stale(await self._notes(), wanted))
 
     async def held(self) -> list[Element]:
         """Every element in the kernel, with counters; for people and comparisons."""
-        return [
-            element
-            for version in ruleset.FAMILIES
-            for name in elements.KEYS
-            for element in await self._nft.dump(version, table=ruleset.TABLE, name=name)
-        ]
+        async with self._lock:
+            return await self._elements()
 
     async def present(self) -> bool:
         found = [
@@ -168,7 +189,9 @@ class NftablesBackend:
         return all(found)
 
     async def damaged(self) -> str:
-        return await self._nft.damaged(ruleset.TABLE)
+        done = await self._nft.damaged(ruleset.TABLE)
+        self._suspect = True
+        return done
 
     async def cleanup(self) -> None:
         async with self._lock:
@@ -184,6 +207,50 @@ class NftablesBackend:
             if rules.affinity and rules.affinity not in self._timeouts:
                 raise BackendError(f"no chain for an affinity of {rules.affinity} s ({rules.title}): all anew")
 
+    async def _stands(self, rules: RuleSet) -> bool:
+        """Whether tables of our making are there, with a chain for every number and timeout in use."""
+        complete = ruleset.completed(cluster_cidrs=self._cidrs)
+        for version in ruleset.FAMILIES:
+            if not await self._nft.exists(version, table=ruleset.TABLE, chain=complete):
+                return False
+        if not self._counts:
+            picks = await self._nft.dump(4, table=ruleset.TABLE, name=elements.PICKS)
+            self._counts = frozenset(int(element.key[0]) for element in picks) - {0}
+        ports = rules.ports().values()
+        for seconds in affinity.timeouts(ports) - self._timeouts:
+            chain = elements.remember_chain(seconds)
+            if not await self._nft.exists(4, table=ruleset.TABLE, chain=chain):
+                return False
+            self._timeouts |= {seconds}
+        used = {len(port.backends) for port in ports} | {len(port.local) for port in ports}
+        return used - {0} <= self._counts
+
+    async def _load(self, rules: RuleSet) -> None:
+        """The tables anew, with what they noted of clients."""
+        ports = rules.ports()
+        notes = [note for note in await self._notes() if affinity.holds(note, ports.get(affinity.frontend(note)))]
+        counts, timeouts = ruleset.counts(ports.values()), ruleset.timeouts(ports.values())
+        complete = ruleset.completed(cluster_cidrs=self._cidrs)
+        # Where rules are in force, new ones take their place in one step. Where none are, they are filled in
+        # afterwards: netlink is faster than text.
+        replaced = await self._nft.exists(4, table=ruleset.TABLE, chain=ruleset.ENTRY)
+        await self._nft.load(ruleset.whole(rules, cluster_cidrs=self._cidrs, filled=replaced))
+        if not replaced:
+            await self._nft.commit([Edit(element=e) for e in elements.of_rules(rules)], table=ruleset.TABLE)
+        await self._nft.complete(timeouts, table=ruleset.TABLE, chain=complete)
+        self._counts, self._timeouts, self._suspect = counts, timeouts, False
+        if notes:
+            await self._nft.commit([Edit(element=note) for note in notes], table=ruleset.TABLE)
+
+    async def _elements(self) -> list[Element]:
+        return [
+            element
+            for version in ruleset.FAMILIES
+            for name in elements.KEYS
+            if name != elements.PICKS
+            for element in await self._nft.dump(version, table=ruleset.TABLE, name=name)
+        ]
+
     async def _notes(self) -> list[Element]:
         return [
             note
@@ -191,9 +258,8 @@ class NftablesBackend:
             for note in await self._nft.dump(version, table=ruleset.TABLE, name=elements.AFFINITY)
         ]
 
-    async def _forget_clients(self, changes: Changes) -> None:
+    async def _forget(self, notes: Iterable[Element]) -> None:
         """Who was given an endpoint that is gone picks anew. After the change: so nobody is given it again."""
-        wanted = affinity.touched(changes)
-        for note in affinity.stale(await self._notes(), wanted) if wanted else ():
+        for note in notes:
             with contextlib.suppress(BackendError):  # it ran out meanwhile
                 await self._nft.commit([Edit(element=note, delete=True)], table=ruleset.TABLE)

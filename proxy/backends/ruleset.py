@@ -4,9 +4,9 @@ One table per IP version, a few fixed chains, flat maps. The way of a packet to 
 
     prerouting / output (dstnat)   restricted, allowed: who may not use a load balancer's address is dropped
                                    affinity:  client . address . protocol . port -> the endpoint it had before
-                                   outside:   not from a pod: address . protocol . port under a Local policy
-                                              -> goto pick-local-N, or silence
-                                   services:  address . protocol . port -> goto pick-N
+                                   outside:   not from a pod: address . protocol . port under a Local policy -> N
+                                   services:  address . protocol . port -> N, how many endpoints
+                                   picks:     N -> goto pick-N, 0 -> silence
                                    pick-N:    dnat to endpoints[address . protocol . port . random mod N]
     input / forward / output       what still has a cluster address is refused, external ones when in `refused`
     postrouting (srcnat)           sticky:    the endpoint is noted for the client, by what it asked for at first
@@ -14,7 +14,8 @@ One table per IP version, a few fixed chains, flat maps. The way of a packet to 
                                    external:  so is who came by an external address, unless the policy is Local
 """
 
-from collections.abc import Collection, Iterable
+import hashlib
+from collections.abc import Callable, Collection, Iterable
 
 from proxy.backends import affinity, elements
 from proxy.backends.elements import Element
@@ -23,7 +24,10 @@ from proxy.services.tracker import DEFAULT_AFFINITY_SECONDS
 
 TABLE = "nodeagent-proxy"
 ENTRY = "nat-prerouting"
+BALANCE, BALANCE_LOCAL = "balance", "balance-local"
 FAMILIES = {4: "ip", 6: "ip6"}
+# Of the rule in `expressions`, which no text shows.
+REVISION = 1
 MAX_ENDPOINTS = 65536
 MAX_CLIENTS = 1 << 20
 # Pick chains are made with the table, so that a change is elements only: nft 1.0.6 cannot add a rule that uses a map
@@ -31,10 +35,13 @@ MAX_CLIENTS = 1 << 20
 PREPARED_COUNTS = 64
 
 
-def whole(rules: RuleSet, *, cluster_cidrs: Iterable[str] = ()) -> str:
-    """The tables with all their elements, replacing what was there in one transaction."""
+def whole(rules: RuleSet, *, cluster_cidrs: Iterable[str] = (), filled: bool = True) -> str:
+    """The tables with all their elements, replacing what was there in one transaction.
+
+    Not `filled`, they are made for these rules and empty.
+    """
     by_table: dict[int, dict[str, list[Element]]] = {version: {} for version in FAMILIES}
-    for element in elements.of_rules(rules):
+    for element in elements.of_rules(rules) if filled else ():
         by_table[element.table_version].setdefault(element.set, []).append(element)
     own, ports = list(cluster_cidrs), rules.ports().values()
     return "".join(
@@ -63,6 +70,12 @@ def timeouts(ports: Iterable[PortRules]) -> frozenset[int]:
     return affinity.timeouts(ports) | {DEFAULT_AFFINITY_SECONDS}
 
 
+def completed(*, cluster_cidrs: Iterable[str] = ()) -> str:
+    """The name of the chain that says a table is complete; it differs whenever the structure does."""
+    text = whole(RuleSet(), cluster_cidrs=cluster_cidrs)
+    return f"complete-{hashlib.sha256(f'{REVISION}{text}'.encode()).hexdigest()[:12]}"
+
+
 def removal(table: str = TABLE) -> str:
     """Text that removes the tables of a name, whether or not they are there."""
     return "".join(f"add table {f} {table}\ndelete table {f} {table}\n" for f in FAMILIES.values())
@@ -81,7 +94,8 @@ def _table(
 add table {family} {TABLE}
 delete table {family} {TABLE}
 table {family} {TABLE} {{
-{_sets(version, found)}{_picks(version, counts)}{_remember(seconds)}{_chains(version, cidrs)}}}
+{_sets(version, found)}{_picks(version, counts)}{_pick_map(elements.PICKS, counts, elements.pick_chain)}\
+{_pick_map(elements.PICKS_LOCAL, counts, elements.pick_local_chain)}{_remember(seconds)}{_chains(version, cidrs)}}}
 """
 
 
@@ -99,8 +113,8 @@ def _sets(version: int, found: dict[str, list[Element]]) -> str:
     indexed = f"{frontend} . numgen random mod {MAX_ENDPOINTS} : {family} daddr . th dport"
     client = f"{family} saddr . {frontend}"
     shapes = (
-        ("map", elements.SERVICES, f"{frontend} : verdict", ""),
-        ("map", elements.OUTSIDE, f"{frontend} : verdict", ""),
+        ("map", elements.SERVICES, f"{frontend} : meta priority", ""),
+        ("map", elements.OUTSIDE, f"{frontend} : meta priority", ""),
         ("map", elements.EXTERNAL, f"{frontend} : verdict", ""),
         ("map", elements.STICKY, f"{frontend} : verdict", ""),
         ("map", elements.ENDPOINTS, indexed, "counter"),
@@ -131,14 +145,24 @@ def _chain(name: str, *rules: str) -> str:
     return f"  chain {name} {{\n" + "".join(f"    {rule}\n" for rule in rules if rule) + "  }\n"
 
 
+def _pick_map(name: str, counts: Collection[int], chain: Callable[[int], str]) -> str:
+    named = {0: elements.DROP_CHAIN} | {n: chain(n) for n in sorted(counts)}
+    rows = ", ".join(f"{elements.count_text(n)} : goto {target}" for n, target in named.items())
+    return f"  map {name} {{\n    typeof meta priority : verdict\n    elements = {{ {rows} }}\n  }}\n"
+
+
 def _picks(version: int, counts: Collection[int]) -> str:
     family, frontend = FAMILIES[version], _frontend(version)
-    start = f"meta l4proto {{ tcp, udp, sctp }} dnat {family} to {frontend} . numgen random mod"
+    start = f"meta priority set none meta l4proto {{ tcp, udp, sctp }} dnat {family} to {frontend} . numgen random mod"
     return "".join(
         _chain(elements.pick_chain(n), f"{start} {n} map @{elements.ENDPOINTS}")
         + _chain(elements.pick_local_chain(n), f"{start} {n} map @{elements.LOCAL_ENDPOINTS}")
         for n in sorted(counts)
     )
+
+
+def _deal(frontend: str, counts: str, picks: str) -> tuple[str, str]:
+    return f"meta priority set {frontend} map @{counts}", f"meta priority vmap @{picks}"
 
 
 def _remember(seconds: Collection[int]) -> str:
@@ -162,8 +186,9 @@ def _chains(version: int, cidrs: list[str]) -> str:
                 "guard",
                 f"{frontend} @{elements.RESTRICTED} {frontend} . {family} saddr != @{elements.ALLOWED} drop",
             ),
-            # One chain for both hooks: the kernel walks a verdict map once for each rule that uses it, at every change.
-            _chain("balance", f"{frontend} vmap @{elements.SERVICES}"),
+            # In one map from frontend to verdict, the kernel would walk all of it whenever a count changes.
+            _chain(BALANCE, *_deal(frontend, elements.SERVICES, elements.PICKS)),
+            _chain(BALANCE_LOCAL, *_deal(frontend, elements.OUTSIDE, elements.PICKS_LOCAL)),
             _chain(
                 "refuse",
                 f"{family} daddr @{elements.CLUSTER_ADDRESSES} reject",
@@ -181,15 +206,15 @@ def _chains(version: int, cidrs: list[str]) -> str:
                 "type nat hook prerouting priority dstnat; policy accept;",
                 "jump guard",
                 again,
-                f"{stranger}{frontend} vmap @{elements.OUTSIDE}",
-                "jump balance",
+                f"{stranger}jump {BALANCE_LOCAL}",
+                f"jump {BALANCE}",
             ),
             _chain(
                 "nat-output",
                 "type nat hook output priority -100; policy accept;",
                 "jump guard",
                 again,
-                "jump balance",
+                f"jump {BALANCE}",
             ),
             _chain(
                 "nat-postrouting",

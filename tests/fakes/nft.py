@@ -48,11 +48,7 @@ class FakeNft:
             if found is None or element.set not in found.sets:
                 raise BackendError(f"no set {element.set} in {table}")
             key = tuple(str(part) for part in element.key)
-            data = (
-                f"{element.verdict} {element.chain}"
-                if element.chain
-                else " . ".join(str(part) for part in element.data)
-            )
+            data = element.data_text()
             present = found.sets[element.set].get(key)
             if edit.delete:
                 if present is None:
@@ -70,12 +66,14 @@ class FakeNft:
         self.tables = drafts
         self.edits.extend(edits)
 
-    async def remember(self, seconds: Collection[int], *, table: str) -> None:
+    async def complete(self, seconds: Collection[int], *, table: str, chain: str) -> None:
         for family in ("ip", "ip6"):
+            chains = self.tables[family, table].chains
             for timeout in seconds:
                 asked = f"{family} saddr . ct original {family} daddr . meta l4proto . ct original proto-dst"
                 rule = f"update @affinity {{ {asked} timeout {timeout}s : {family} daddr . th dport }}"
-                self.tables[family, table].chains[elements.remember_chain(timeout)].rules.append(rule.split())
+                chains[elements.remember_chain(timeout)].rules.append(rule.split())
+            chains[chain] = Chain()
 
     async def dump(self, version: int, *, table: str, name: str) -> list[Element]:
         found = self.tables.get(("ip" if version == 4 else "ip6", table))
@@ -139,6 +137,9 @@ class FakeNft:
 
 
 def _number(text: str) -> str | int:
+    before, _, count = text.partition(":")
+    if before == f"{elements.COUNT_CLASS:x}":
+        return int(count, 16)
     return int(text) if text.isdigit() else text
 
 

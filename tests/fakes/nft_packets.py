@@ -57,6 +57,7 @@ class Packet:
     from_node: bool = False
     translated: bool = False
     masqueraded: bool = False
+    priority: str = "none"
     verdict: str = ""
     note: tuple[Key, str, int] | None = None
 
@@ -122,6 +123,12 @@ class _Walk:
                 words = words[3:]
                 if not packet.from_node:
                     return {packet}, False
+            elif word == "meta" and words[:2] == ["priority", "set"]:
+                words = words[2:]
+                changed = self._prioritized(words, packet)
+                if changed is None:
+                    return {packet}, False
+                packet = changed
             elif word in ("ip", "ip6", "meta", "th", "ct"):
                 values.append(self._value(word, words, packet))
                 if words[:1] != ["."] and not self._matches(words, values):
@@ -183,6 +190,7 @@ class _Walk:
             "saddr": packet.source,
             "l4proto": packet.protocol,
             "dport": str(packet.port),
+            "priority": packet.priority,
             "original daddr": packet.asked[0],
             "original proto-dst": str(packet.asked[1]),
         }
@@ -214,6 +222,16 @@ class _Walk:
             address, port = data.split(" . ")
             ends.add(replace(packet, to=address, port=int(port), translated=True))
         return ends, True
+
+    def _prioritized(self, words: list[str], packet: Packet) -> Packet | None:
+        """`meta priority set none`, or `set K map @set`; None without an element."""
+        if words[0] == "none":
+            words.pop(0)
+            return replace(packet, priority="none")
+        key = self._key(words, packet)
+        words.pop(0)
+        data = self._table.sets[words.pop(0)[1:]].get(key)
+        return None if data is None else replace(packet, priority=data)
 
     def _noted(self, words: list[str], packet: Packet) -> Packet:
         """`update @set { key timeout Ns : data }`."""
