@@ -1,5 +1,7 @@
 """Services seen from outside and near: external addresses, NodePorts, policies, affinity, hints, health checks."""
 
+import asyncio
+import socket
 from typing import Any
 
 import msgspec
@@ -7,7 +9,7 @@ import pytest
 
 from kube.types import EndpointSlice, Node, Service
 from proxy import health_checks, host
-from proxy.health_checks import Check
+from proxy.health_checks import Check, HealthChecks
 from proxy.rules import plan
 from proxy.rules.plan import Backend, Frontend, PortRules, Rules, RuleSet
 from proxy.services.model import ServiceKey, ThisNode
@@ -185,3 +187,35 @@ def test_endpoints_that_end_do_not_count_for_the_health_check() -> None:
     ending = endpoint("10.0.0.2", ready=False, serving=True, terminating=True)
     found = slices(endpoint("10.0.0.1", ready=True), ending, endpoint("10.0.0.3", node="node-2"))
     assert plan.ready_here(service(), found, node="node-1") == 1
+
+
+async def ask(port: int) -> tuple[int, bytes]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    return int(head.split()[1]), body
+
+
+async def test_health_checks_are_listened_on_as_services_come_and_go() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    complaints: list[str] = []
+    checks = HealthChecks(healthy=lambda: True, complain=lambda key, text: complaints.append(text))
+    web, other = ServiceKey("default", "web"), ServiceKey("default", "other")
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(checks.run())
+        checks.replace(web, port, 1)
+        checks.replace(other, port, 5)  # the port is web's
+        await asyncio.sleep(0.1)
+        status, body = await ask(port)
+        assert (status, msgspec.json.decode(body)["localEndpoints"]) == (200, 1)
+        checks.replace(web, port, 0)
+        assert (await ask(port))[0] == 503
+        checks.replace(web, 0, 0)
+        await asyncio.sleep(0.1)
+        with pytest.raises(OSError):
+            await ask(port)
+        running.cancel()
+    assert not complaints
