@@ -5,34 +5,28 @@ it in the same transaction). Must not know what is in a table.
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
-from cni.netlink import monitor
+from cni.netlink import connection, monitor
 from cni.netlink.monitor import Event, Monitor
-from cni.netlink.wire import attributes
-from kube.runtime import process
+from cni.netlink.wire import DUMP, Message, attributes
 
 log = logging.getLogger(__name__)
 
 NETLINK_NETFILTER = 12
 NFTABLES_GROUP = 7
-# Subsystem nftables in the high byte, NFT_MSG_DELTABLE in the low one.
-DELETED = 0x0A02
+# Subsystem nftables in the high byte; NFT_MSG_GETTABLE, NFT_MSG_DELTABLE in the low one.
+LIST, DELETED = 0x0A01, 0x0A02
 NFGENMSG_BYTES = 4
 NAME = 1
 SETTLE_SECONDS = 0.2
-RETRY_SECONDS = 10.0
-NFT = "/usr/sbin/nft"
-TIMEOUT_SECONDS = 20.0
+RETRY_SECONDS = 2.0
 
 
 def deleted(event: Event) -> str | None:
     """The name of the table that an event reports as deleted. PURE."""
-    if event.kind != DELETED:
-        return None
-    return attributes(event.body[NFGENMSG_BYTES:]).get(NAME, b"").rstrip(b"\0").decode(errors="replace")
+    return _name(event.body) if event.kind == DELETED else None
 
 
 class TableWatch:
@@ -69,8 +63,8 @@ class TableWatch:
     async def _look(self) -> None:
         suspects, self._suspects = self._suspects, set()
         try:
-            present = await _present()
-            for name in sorted(suspects - present):
+            there = await asyncio.to_thread(present)
+            for name in sorted(suspects - there):
                 await self._restore[name]()
         except Exception as error:
             names = ", ".join(sorted(suspects))
@@ -80,6 +74,12 @@ class TableWatch:
             self._woken.set()
 
 
-async def _present() -> set[str]:
-    listed = json.loads(await process.run([NFT, "-j", "list", "tables"], timeout=TIMEOUT_SECONDS))
-    return {item["table"]["name"] for item in listed["nftables"] if "table" in item}
+def present() -> set[str]:
+    """The names of all tables. By netlink: `nft` itself can crash while somebody flushes. Blocking."""
+    request = Message(LIST, DUMP, bytes(NFGENMSG_BYTES), "list nft tables")
+    with connection.Socket(protocol=NETLINK_NETFILTER) as host:
+        return {_name(body) for body in host.ask(request)}
+
+
+def _name(body: bytes) -> str:
+    return attributes(body[NFGENMSG_BYTES:]).get(NAME, b"").rstrip(b"\0").decode(errors="replace")

@@ -21,8 +21,8 @@ MESSAGES_A_SEND = 128
 class Socket:
     """A blocking rtnetlink socket in the network namespace in which the calling thread is when it opens it."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    def __init__(self, *, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._socket.settimeout(TIMEOUT_SECONDS)
         self._socket.bind((0, 0))
         self._sequence = 0
