@@ -6,6 +6,7 @@ Also the cost of one answer that is not remembered, and of dnspython's for the s
 """
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import resource
@@ -112,6 +113,19 @@ def measure(name: str, pid: int, port: int, questions: Sequence[bytes]) -> float
     return rate
 
 
+def wait_for(port: int, message: bytes) -> None:
+    """Until the server answers."""
+    for _ in range(100):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client, contextlib.suppress(OSError):
+            client.settimeout(0.1)
+            client.connect((HOST, port))
+            client.send(message)
+            client.recv(4096)
+            return
+        time.sleep(0.1)
+    raise SystemExit("the server does not answer")
+
+
 def free_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind((HOST, 0))
@@ -122,7 +136,7 @@ def ours(questions: Sequence[bytes]) -> None:
     port = free_port()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(port,), daemon=True)
     server.start()
-    time.sleep(2.0)
+    wait_for(port, questions[0])
     assert server.pid is not None
     measure("ours", server.pid, port, questions)
     server.terminate()
@@ -143,7 +157,7 @@ def unbound(questions: Sequence[bytes]) -> None:
         )
         Path(folder, "unbound.conf").write_text(settings)
         with subprocess.Popen([program, "-d", "-c", f"{folder}/unbound.conf"], stderr=subprocess.DEVNULL) as process:
-            time.sleep(1.0)
+            wait_for(port, questions[0])
             measure("unbound, one thread, local data", process.pid, port, questions)
             process.terminate()
 

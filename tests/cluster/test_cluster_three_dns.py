@@ -138,7 +138,7 @@ async def test_a_new_service_resolves_on_every_node_at_once(kubectl: Kubectl, th
 
     seen, _ = await asyncio.gather(asyncio.gather(*watching), make())
     late = [float(moment) - begin for each in seen for moment, begin in zip(each.split(), answered, strict=True)]
-    assert sorted(late)[len(late) * 9 // 10] < SEEN_SECONDS, sorted(late)[-5:]
+    assert sorted(late)[len(late) * 98 // 100] < SEEN_SECONDS, sorted(late)[-5:]
 
 
 def test_the_records_of_a_cluster_are_printed_for_other_servers(kubectl: Kubectl, three_nodes: cluster.Running) -> None:
