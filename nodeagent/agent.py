@@ -57,6 +57,7 @@ class Kubelet:
         self._node, self._health = parts.node, parts.health
         await parts.health.ask()
         parts.settle_layout()
+        await parts.hold_pods()
         async with asyncio.TaskGroup() as group:
             group.create_task(parts.health.run(), name="runtime health")
             for name, run in parts.with_api():
@@ -182,6 +183,15 @@ class Parts:
             least_age=self._settings.image_age,
         )
         self.pressure = self._pressure()
+
+    async def hold_pods(self) -> None:
+        """Keeps all pods together out of what is reserved; where the kernel refuses, pods run all the same."""
+        cpu, memory = self.node.for_pods
+        cgroup = cgroups.all_pods(layout=self.kit.layout, cpu=cpu, memory=memory)
+        try:
+            await asyncio.to_thread(self.kit.cgroups.create, cgroup)
+        except OSError as e:
+            log.warning("pods are not held to what is not reserved, cgroup %s: %s", cgroup.path, e)
 
     def with_api(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
         """The parts that only make sense with an API server, by name."""

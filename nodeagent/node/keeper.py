@@ -64,6 +64,11 @@ class NodeKeeper:
         return object.allocatable(self._settings, self._machine)
 
     @property
+    def for_pods(self) -> tuple[int, int]:
+        """What pods may use together: thousandths of cores, bytes."""
+        return object.for_pods(self._settings, self._machine)
+
+    @property
     def labels(self) -> dict[str, str]:
         """The node's own labels."""
         return object.labels(self._settings, self._machine)

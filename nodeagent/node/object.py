@@ -94,6 +94,16 @@ def allocatable(settings: config.Settings, it: machine.Machine) -> dict[str, str
     return {name: str(max(amount, none)) for name, amount in found.items()}
 
 
+def for_pods(settings: config.Settings, it: machine.Machine) -> tuple[int, int]:
+    """What pods may use together, (thousandths of cores, bytes): all but what is reserved for the system."""
+    found = {name: quantity.parse(text) for name, text in capacity(settings, it).items()}
+    kubelet = settings.kubelet
+    for reserved in (kubelet.kube_reserved, kubelet.system_reserved):
+        for name in reserved.keys() & {"cpu", "memory"}:
+            found[name] = found[name] - quantity.parse(reserved[name])
+    return found["cpu"].milli(), found["memory"].value()
+
+
 def share(threshold: str, whole: int) -> quantity.Quantity:
     """An eviction threshold as an amount; it may be written in percent."""
     if threshold.endswith("%"):

@@ -96,6 +96,14 @@ def plan(pod: types.Pod, *, layout: Layout, cfs_quota: bool = True, pids: int = 
     return PodCgroup(path=path, parent=parent, values=values)
 
 
+def all_pods(*, layout: Layout, cpu: int, memory: int) -> PodCgroup:
+    """The cgroup over all pods, held to what is not reserved for others: thousandths of cores, bytes."""
+    limits = Limits(shares=shares(cpu), memory_bytes=memory)
+    path = pods_root(layout)
+    values = values_v1(limits) if layout.version == 1 else values_v2(limits)
+    return PodCgroup(path=path, parent=path, values=values)
+
+
 def pods_root(layout: Layout) -> str:
     """The cgroup over all pods."""
     name = "kubepods" if layout.driver == "cgroupfs" else "kubepods.slice"

@@ -8,6 +8,7 @@ from nodeagent import config, errors
 from nodeagent.cri import records
 from nodeagent.node import health, machine
 from nodeagent.node import object as node_object
+from nodeagent.resources import cgroups
 from tests.fakes.clock import LoopClock
 from tests.fakes.runtime import FakeRuntime
 
@@ -175,3 +176,16 @@ async def test_a_containerd_without_cri_is_told_with_the_remedy() -> None:
     it = health.RuntimeHealth(runtime, clock=Clock(), on_change=lambda: None)
     await it.ask()
     assert "disabled_plugins" in str(it.runtime_problem())
+
+
+def test_pods_together_are_held_to_what_is_not_reserved() -> None:
+    reserved = settings(kubeReserved={"cpu": "500m", "memory": "1Gi"}, systemReserved={"memory": "1Gi"})
+    cpu, memory = node_object.for_pods(reserved, MACHINE)
+    assert (cpu, memory) == (MACHINE.cpus * 1000 - 500, MACHINE.memory // 1024 * 1024 - (2 << 30))
+    layout = cgroups.Layout(version=1, driver="cgroupfs", root="/n")
+    found = cgroups.all_pods(layout=layout, cpu=cpu, memory=memory)
+    assert found.path == "/n/kubepods"
+    assert found.values == {
+        ("cpu", "cpu.shares"): str(cpu * 1024 // 1000),
+        ("memory", "memory.limit_in_bytes"): str(memory),
+    }
