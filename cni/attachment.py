@@ -49,10 +49,15 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What the kernel answered when an attachment was made: the MACs that it chose."""
+    """What an attachment came to: the MACs of bridge and host end."""
 
     bridge_mac: str
     host_mac: str
+
+
+def host_mac(host_name: str) -> str:
+    """The host end's MAC. Given, not chosen by the kernel, so that udev has no reason to give it another one later."""
+    return "0e:" + hashlib.sha256(host_name.encode()).digest()[:5].hex(":")
 
 
 def shaper_name(host_name: str) -> str:

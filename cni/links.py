@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from cni import errors, netns, sysctls
-from cni.attachment import Attachment, Bridge, Made, shaper_name
+from cni.attachment import Attachment, Bridge, Made, host_mac, shaper_name
 from cni.capabilities import Bandwidth
 from cni.netlink import addresses, connection, interfaces, routes, shaping, wire
 
@@ -154,6 +154,7 @@ def ensure_bridge(host: connection.Socket, bridge: Bridge) -> interfaces.LinkSta
 def _make_pair(host: connection.Socket, attachment: Attachment, *, netns: int, bridge: interfaces.LinkState) -> Made:
     pair = interfaces.new_veth(
         attachment.host_name,
+        mac=host_mac(attachment.host_name),
         peer=attachment.pod_name,
         peer_mac=attachment.pod_mac,
         peer_netns=netns,
@@ -171,8 +172,7 @@ def _make_pair(host: connection.Socket, attachment: Attachment, *, netns: int, b
             ) from error
         _delete(host, attachment.host_name)
         raise
-    made = host.link(attachment.host_name)
-    return Made(bridge_mac=bridge.mac, host_mac=made.mac if made else "")
+    return Made(bridge_mac=bridge.mac, host_mac=host_mac(attachment.host_name))
 
 
 def _configure_pod(attachment: Attachment, *, netns_descriptor: int) -> None:

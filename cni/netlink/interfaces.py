@@ -71,12 +71,13 @@ def new_bridge(name: str, *, mtu: int, mac: str) -> Message:
     return Message(NEWLINK, CREATE | EXCL, parts, f"create bridge {name}")
 
 
-def new_veth(name: str, *, peer: str, peer_mac: str, peer_netns: int, master: int, mtu: int) -> Message:
+def new_veth(name: str, *, mac: str, peer: str, peer_mac: str, peer_netns: int, master: int, mtu: int) -> Message:
     """Creates a pair in one message: the host end up and in its bridge, the peer already in the pod's namespace."""
     size = number(IFLA_MTU, mtu) if mtu else b""
     other = interface_head() + text(IFLA_IFNAME, peer) + attribute(IFLA_ADDRESS, mac_bytes(peer_mac)) + size
     other += number(IFLA_NET_NS_FD, peer_netns)
-    parts = interface_head(up=True) + text(IFLA_IFNAME, name) + size + number(IFLA_MASTER, master)
+    parts = interface_head(up=True) + text(IFLA_IFNAME, name) + attribute(IFLA_ADDRESS, mac_bytes(mac)) + size
+    parts += number(IFLA_MASTER, master)
     parts += nested(IFLA_LINKINFO, text(INFO_KIND, "veth"), nested(INFO_DATA, attribute(VETH_INFO_PEER, other)))
     return Message(NEWLINK, CREATE | EXCL, parts, f"create veth {name}")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cni import forward, install, masquerade, netns
+from cni import attachment, forward, install, masquerade, netns
 from cni.config import CNIConfiguration
 from cni.overlay.kernel import KernelFabric
 from cni.overlay.plan import Change, Entry, Route
@@ -112,6 +112,17 @@ def test_a_pod_has_the_mtu_and_its_loopback(machines: list[Machine], new_namespa
     links = json.loads(run("ip", "-n", pod.rsplit("/", 1)[1], "-j", "link").stdout)
     assert {link["ifname"]: link["mtu"] for link in links}["eth0"] == 1400
     assert "UP" in next(link["flags"] for link in links if link["ifname"] == "lo")
+
+
+def test_the_host_end_has_the_mac_that_the_result_says_and_nobody_chose_it(
+    machines: list[Machine], new_namespace: Callable[[str], str]
+) -> None:
+    machines[0].attach(new_namespace("a"), "a")
+    links = json.loads(machines[0].exec("ip", "-j", "link", "show", "type", "veth", "master", "cni0").stdout)
+    (link,) = [link for link in links if link]
+    assert link["address"] == attachment.host_mac(link["ifname"])
+    assigned = machines[0].exec("cat", f"/sys/class/net/{link['ifname']}/addr_assign_type").stdout.strip()
+    assert assigned == "3"  # set by a person or program: udev leaves such a MAC alone
 
 
 def test_an_address_used_anew_is_reached_at_once_by_a_neighbour_that_knew_the_old_pod(
