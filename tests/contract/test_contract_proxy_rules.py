@@ -156,6 +156,17 @@ async def test_endpoints_come_and_go_one_by_one(world: World) -> None:
         assert answers == (set(pods) or {"refused"})
 
 
+async def test_writing_everything_anew_under_traffic_loses_no_connection(world: World) -> None:
+    cluster = await Cluster(world).start()
+    await cluster.serve(WEB, ("tcp", 80, 8080, "bc"))
+    async with asyncio.TaskGroup() as group:
+        traffic = group.create_task(asyncio.to_thread(world.reach, "a", world.net.service, "tcp", 80))
+        while not traffic.done():
+            await world.backend.replace(cluster.applied)
+            await asyncio.sleep(0.01)
+    assert traffic.result() == {("b", False), ("c", False)}
+
+
 async def test_a_deleted_service_is_nobodys_address(world: World) -> None:
     cluster = await Cluster(world).start()
     await cluster.serve(WEB, ("tcp", 80, 8080, "b"))
