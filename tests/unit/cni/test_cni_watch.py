@@ -1,0 +1,86 @@
+"""Which of the kernel's events bring the overlay to compare itself with the kernel."""
+
+from ipaddress import ip_address, ip_interface, ip_network
+
+import pytest
+
+from cni import tables
+from cni.netlink import addresses, interfaces, monitor, neighbours, routes
+from cni.netlink.monitor import Event
+from cni.netlink.wire import Message, attribute
+from cni.overlay import kernel, watch
+from cni.overlay.plan import Forward, Neighbour, Route
+from cni.overlay.watch import Interest
+
+END, MAC, OTHER = ip_address("10.244.1.0"), "ee:00:00:00:00:01", "10.9.9.0/24"
+OURS = ip_network("10.244.1.0/24")
+DEVICE, PARENT, ELSEWHERE = 7, 2, 9
+INTEREST = Interest(
+    indexes=frozenset({DEVICE, PARENT}),
+    bridge="cni0",
+    entries=frozenset(
+        {
+            Route(OURS, END, "nodeagent.1"),
+            Neighbour(END, MAC, "nodeagent.1"),
+            Forward(MAC, ip_address("198.51.100.2"), "nodeagent.1"),
+        }
+    ),
+)
+
+
+def event(kind: int, message: Message) -> Event:
+    return Event(kind, message.body)
+
+
+def route(destination: str, *, protocol: int) -> Message:
+    return routes.new_route(ip_network(destination), gateway=END, index=DEVICE, protocol=protocol, onlink=True)
+
+
+@pytest.mark.parametrize(
+    ("case", "happened", "expected"),
+    [
+        ("events were lost", monitor.LOST, True),
+        ("our device went", event(interfaces.DELLINK, interfaces.delete_link("nodeagent.1")), True),
+        ("the bridge went", event(interfaces.DELLINK, interfaces.delete_link("cni0")), True),
+        ("the bridge changed, as with every pod", event(interfaces.NEWLINK, interfaces.get_link("cni0")), False),
+        ("a pod came", event(interfaces.NEWLINK, interfaces.get_link("veth12345678")), False),
+        ("the parent changed", event(interfaces.NEWLINK, interfaces.link_up(PARENT)), True),
+        (
+            "the parent lost an address",
+            event(addresses.DELADDR, addresses.new_address(ip_interface("192.0.2.1/24"), index=PARENT)),
+            True,
+        ),
+        (
+            "another interface got one",
+            event(addresses.NEWADDR, addresses.new_address(ip_interface("192.0.2.1/24"), index=ELSEWHERE)),
+            False,
+        ),
+        ("our route went", event(routes.DELROUTE, route(str(OURS), protocol=kernel.PROTOCOL)), True),
+        ("our route came", event(routes.NEWROUTE, route(str(OURS), protocol=kernel.PROTOCOL)), False),
+        ("another's took its place", event(routes.NEWROUTE, route(str(OURS), protocol=4)), True),
+        ("a stranger's went", event(routes.DELROUTE, route(OTHER, protocol=4)), False),
+        ("a neighbour went", event(neighbours.DELNEIGH, neighbours.delete_neighbour(END, index=DEVICE)), True),
+        (
+            "our neighbour came",
+            event(neighbours.NEWNEIGH, neighbours.new_neighbour(END, mac=MAC, index=DEVICE)),
+            False,
+        ),
+        ("a pod's ARP", event(neighbours.DELNEIGH, neighbours.delete_neighbour(END, index=ELSEWHERE)), False),
+        (
+            "a forwarding entry went",
+            event(
+                neighbours.DELNEIGH,
+                neighbours.delete_forward(MAC, remote=ip_address("198.51.100.2"), index=DEVICE),
+            ),
+            True,
+        ),
+    ],
+)
+def test_an_event_matters_only_when_something_of_ours_may_be_gone(case: str, happened: Event, expected: bool) -> None:
+    assert watch.matters(happened, INTEREST) is expected, case
+
+
+def test_a_deleted_table_is_known_by_name() -> None:
+    body = bytes(4) + attribute(1, b"nodeagent-cni\0")
+    assert tables.deleted(Event(0x0A02, body)) == "nodeagent-cni"
+    assert tables.deleted(Event(0x0A00, body)) is None
