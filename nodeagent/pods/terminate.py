@@ -6,6 +6,8 @@ Each step may run twice; after a failure the whole is done again from the start.
 import asyncio
 import logging
 
+import msgspec
+
 from kube import scheme, status, types
 from kube.client import errors as client_errors
 from nodeagent import errors
@@ -86,5 +88,23 @@ def orphan(uid: str, seen: observed.Observed) -> types.Pod:
         metadata=types.ObjectMeta(
             uid=uid, name=found.get(labels.POD_NAME, ""), namespace=found.get(labels.POD_NAMESPACE, "")
         ),
-        spec=types.PodSpec(termination_grace_period_seconds=grace),
+        spec=types.PodSpec(
+            termination_grace_period_seconds=grace, containers=tuple(remembered(c) for c in seen.running)
+        ),
     )
+
+
+def remembered(container: records.Container) -> types.Container:
+    """What ending a container decently takes, from its annotations: its hooks, and the ports they may name."""
+    texts = {name: container.annotations.get(name, "") for name in (labels.PRE_STOP, labels.PORTS)}
+    try:
+        hooks = msgspec.json.decode(texts[labels.PRE_STOP], type=types.Lifecycle) if texts[labels.PRE_STOP] else None
+        ports = (
+            msgspec.json.decode(texts[labels.PORTS], type=tuple[types.ContainerPort, ...])
+            if texts[labels.PORTS]
+            else ()
+        )
+    except msgspec.DecodeError as e:
+        log.warning("container %s: its annotations are not ours, it ends without hooks: %s", container.id, e)
+        return types.Container(name=container.name)
+    return types.Container(name=container.name, lifecycle=hooks, ports=ports)

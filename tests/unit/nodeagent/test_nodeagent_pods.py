@@ -291,6 +291,19 @@ async def test_pods_of_nobody_are_ended_after_all_sources_have_spoken(tmp_path: 
         await eventually(lambda: not runtime.boxes and second.kit.cgroups.pods() == set(), seconds=15)
 
 
+async def test_the_hook_of_a_pod_that_went_while_the_agent_was_away_still_runs(
+    tmp_path: Path, server: FakeApiServer
+) -> None:
+    runtime = FakeRuntime(now=time.time_ns)
+    async with Node(tmp_path, server, runtime).alive() as first:
+        first.put(sleeping(lifecycle={"preStop": {"exec": {"command": ["bye"]}}}, ports=[{"containerPort": 80}]))
+        await eventually(first.ready)
+    server.remove(scheme.PODS, "web", namespace="default")
+    async with Node(tmp_path, server, runtime).alive() as second:
+        await eventually(lambda: not runtime.boxes and not second.pool.workers, seconds=15)
+    assert runtime.calls.index("ExecSync bye") < runtime.calls.index("StopContainer 2")
+
+
 async def test_a_pod_whose_object_is_forced_away_is_cleaned_up(node: Node) -> None:
     node.put()
     await eventually(node.ready)
