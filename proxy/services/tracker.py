@@ -6,7 +6,7 @@ costs itself only. Must not choose among endpoints (see `endpoints.py`).
 """
 
 from collections.abc import Iterable
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 
 from kube.types import EndpointSlice, Service
 from proxy.services.model import (
@@ -97,7 +97,8 @@ def _addresses(texts: Iterable[str]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for text in texts:
         try:
-            found[str(ip_address(text))] = None
+            if "%" not in text:  # a scope may be any text, and means nothing to rules
+                found[str(ip_address(text))] = None
         except ValueError:
             continue
     return tuple(found)
@@ -107,13 +108,15 @@ def _blocks(texts: tuple[str, ...]) -> tuple[str, ...] | None:
     """None is anybody; blocks that cannot be read let nobody in."""
     if not texts:
         return None
-    found = set()
+    found: dict[int, list[IPv4Network | IPv6Network]] = {4: [], 6: []}
     for text in texts:
         try:
-            found.add(str(ip_network(text.strip(), strict=False)))
+            network = ip_network(text.strip().replace("%", "?"), strict=False)
         except ValueError:
             continue
-    return tuple(sorted(found))
+        found[network.version].append(network)
+    # The kernel refuses a block inside another one.
+    return tuple(str(block) for version in found for block in collapse_addresses(found[version]))  # type: ignore[type-var]
 
 
 def _foreign(found: EndpointSlice) -> bool:

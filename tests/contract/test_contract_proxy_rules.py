@@ -315,6 +315,11 @@ async def test_only_sources_in_the_ranges_may_use_a_load_balancers_address(world
     await cluster.expose(world.net.balancer, 80, "b", sources=(world.net.far, world.net.near))
     assert world.reach("outside", world.net.balancer, "tcp", 80) == {("b", True)}
     assert world.reach("a", world.net.balancer, "tcp", 80) == {("silence", False)}
+    everybody = "::/0" if world.net.version == 6 else "0.0.0.0/0"
+    await cluster.expose(world.net.balancer, 80, "b", sources=(everybody,))
+    assert world.reach("a", world.net.balancer, "tcp", 80) == {("b", True)}
+    await cluster.expose(world.net.balancer, 80, "b", sources=(world.net.near,))
+    assert world.reach("outside", world.net.balancer, "tcp", 80) == {("b", True)}
     await cluster.expose(world.net.balancer, 80, "b")
     assert world.reach("a", world.net.balancer, "tcp", 80) == {("b", True)}
 

@@ -82,6 +82,11 @@ def test_source_ranges_hold_for_the_balancers_address_only_and_by_ip_version() -
     assert at(found, "192.168.7.1", 30080).sources is None
 
 
+def test_source_ranges_inside_one_another_are_one() -> None:
+    found = rules(service(loadBalancerSourceRanges=["10.1.0.0/16", "10.0.0.0/8", "10.0.0.1/8"]))
+    assert at(found, BALANCER).sources == ("10.0.0.0/8",)
+
+
 def test_source_ranges_that_cannot_be_read_let_nobody_in() -> None:
     assert at(rules(service(loadBalancerSourceRanges=["junk"])), BALANCER).sources == ()
 
