@@ -4,7 +4,9 @@ Routes carry our protocol number and the other entries lie on our devices, so no
 nodes. Blocking: use it from a thread.
 """
 
+import contextlib
 import errno
+import os
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_interface
 from typing import Protocol
@@ -13,7 +15,7 @@ from cni import sysctls
 from cni.netlink import addresses, connection, interfaces, neighbours, routes, wire
 from cni.netlink.interfaces import LinkState, Vxlan
 from cni.netlink.wire import IPAddress, Message
-from cni.overlay import peers, plan
+from cni.overlay import checksum, peers, plan
 from cni.overlay.plan import Change, Device, Entry, Forward, Neighbour, Parent, Route
 from cni.result import Interface
 
@@ -123,6 +125,9 @@ def _create(host: connection.Socket, device: Device, vxlan: Vxlan, present: Mapp
         raise
     # A peer may answer by the other way, direct or encapsulated.
     sysctls.put(f"ipv4/conf/{device.name}/rp_filter", LOOSE)
+    if checksum.is_wrong(os.uname().release):
+        with contextlib.suppress(OSError):  # a device without this offload is right already
+            checksum.turn_off(device.name)
 
 
 def _mended(device: Device, found: LinkState) -> list[Message]:
