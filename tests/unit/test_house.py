@@ -1,6 +1,7 @@
 """The house rules of the design that a machine can check, on every file that git tracks or would track."""
 
 import ast
+import functools
 import re
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ MAX_FUNCTION_LINES = 80
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "manager"}
 
 
+@functools.cache
 def source_files(*folders: str) -> list[Path]:
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *folders],
@@ -23,6 +25,19 @@ def source_files(*folders: str) -> list[Path]:
         check=True,
     ).stdout.split()
     return [ROOT / name for name in listed if name.endswith(".py") and "_pb2" not in name and (ROOT / name).exists()]
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a file, made once for all rules."""
+    return ast.parse(path.read_text())
+
+
+@functools.cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Every function and import of a file."""
+    wanted = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Import, ast.ImportFrom)
+    return tuple(node for node in ast.walk(parsed(path)) if isinstance(node, wanted))
 
 
 def shown(path: Path) -> str:
@@ -37,7 +52,7 @@ def test_no_file_is_over_the_line_budget() -> None:
 def test_no_function_is_over_the_line_budget() -> None:
     long = []
     for path in source_files():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = (node.end_lineno or 0) - node.lineno + 1
                 if lines > MAX_FUNCTION_LINES:
@@ -46,7 +61,7 @@ def test_no_function_is_over_the_line_budget() -> None:
 
 
 def test_every_module_says_what_it_owns() -> None:
-    silent = [shown(p) for p in source_files(*PACKAGES) if not ast.get_docstring(ast.parse(p.read_text()))]
+    silent = [shown(p) for p in source_files(*PACKAGES) if not ast.get_docstring(parsed(p))]
     assert not silent, f"modules without a docstring: {silent}"
 
 
@@ -73,7 +88,7 @@ def test_siblings_never_import_each_other(package: str) -> None:
     for path in source_files(package):
         if path == ROOT / "nodeagent" / "bundle.py":
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path):
             names: list[str] = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
