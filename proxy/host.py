@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
+from kube.runtime.nfelements import attributes
 from kube.types import Node
-from proxy.backends.nfnetlink import attributes, messages
+from proxy.backends.nfnetlink import messages
 from proxy.config import PRIMARY
 from proxy.services.model import ZONE_LABEL, ThisNode
 

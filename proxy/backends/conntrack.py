@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from proxy.backends.nfnetlink import ERROR, FAMILIES, NESTED, NETLINK_NETFILTER, TIMEOUT_SECONDS, attribute, attributes
+from kube.runtime.nfelements import attribute, attributes
+from proxy.backends.nfnetlink import ERROR, FAMILIES, NESTED, NETLINK_NETFILTER, TIMEOUT_SECONDS
 from proxy.rules.plan import Backend, Changes, Frontend, PortRules
 
 SUBSYSTEM = 1

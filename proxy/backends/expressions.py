@@ -9,8 +9,9 @@ ip daddr . th dport }`.
 import struct
 from collections.abc import Sequence
 
+from kube.runtime.nfelements import attribute
 from proxy.backends import elements
-from proxy.backends.nfnetlink import CREATE, NESTED, SUBSYSTEM_NFTABLES, Step, attribute, text
+from proxy.backends.nfnetlink import CREATE, NESTED, SUBSYSTEM_NFTABLES, Step, text
 
 NEW_CHAIN, NEW_RULE, APPEND = (SUBSYSTEM_NFTABLES << 8) | 3, (SUBSYSTEM_NFTABLES << 8) | 6, 0x800
 CHAIN_NAME = 3

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from kube.runtime.nfelements import attribute, attributes, message
 from proxy.backends import elements
 from proxy.backends.elements import PROTOCOL_NUMBERS, Edit, Element
 
@@ -87,25 +88,6 @@ def unpack(kinds: Sequence[str], data: bytes, version: int) -> tuple[str | int, 
     return tuple(values)
 
 
-def attribute(kind: int, value: bytes) -> bytes:
-    """One nlattr, padded to four bytes."""
-    length = 4 + len(value)
-    return struct.pack("=HH", length, kind) + value + b"\0" * (-length % 4)
-
-
-def attributes(data: bytes) -> dict[int, bytes]:
-    """The nlattrs of a message by type, without flags."""
-    found: dict[int, bytes] = {}
-    offset = 0
-    while offset + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, offset)
-        if length < 4:
-            break
-        found[kind & 0x3FFF] = data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-    return found
-
-
 def _element(element: Element, *, delete: bool) -> bytes:
     kinds = elements.KEYS[element.set]
     key = b"".join(map(field, kinds, element.key))
@@ -163,12 +145,6 @@ def text(value: str) -> bytes:
     return value.encode() + b"\0"
 
 
-def _message(kind: int, flags: int, sequence: int, family: int, body: bytes, *, resource: int = 0) -> bytes:
-    length = 20 + len(body)
-    head = struct.pack("=IHHII", length, kind, flags, sequence, 0)
-    return head + struct.pack("=BB", family, 0) + struct.pack(">H", resource) + body
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One message of a transaction; `title` says what it is about when it is refused."""
@@ -199,11 +175,11 @@ def encode(steps: Sequence[Step], *, first: int) -> bytes:
 
     Only the last one is acknowledged: refusals are reported in any case, and thousands of answers would be lost.
     """
-    packet = [_message(BATCH_BEGIN, REQUEST, first, 0, b"", resource=SUBSYSTEM_NFTABLES)]
+    packet = [message(BATCH_BEGIN, REQUEST, first, 0, b"", resource=SUBSYSTEM_NFTABLES)]
     for number, step in enumerate(steps):
         flags = REQUEST | step.flags | (ACK if number == len(steps) - 1 else 0)
-        packet.append(_message(step.kind, flags, first + 1 + number, FAMILIES[step.version], step.body))
-    packet.append(_message(BATCH_END, REQUEST, first + 1 + len(steps), 0, b"", resource=SUBSYSTEM_NFTABLES))
+        packet.append(message(step.kind, flags, first + 1 + number, FAMILIES[step.version], step.body))
+    packet.append(message(BATCH_END, REQUEST, first + 1 + len(steps), 0, b"", resource=SUBSYSTEM_NFTABLES))
     return b"".join(packet)
 
 
@@ -251,7 +227,7 @@ class Socket:
         """Whether a chain is there. Raises OSError."""
         self._sequence += 1
         body = attribute(CHAIN_TABLE, text(table)) + attribute(CHAIN_NAME, text(chain))
-        self._socket.send(_message(GET_CHAIN, REQUEST, self._sequence, FAMILIES[version], body))
+        self._socket.send(message(GET_CHAIN, REQUEST, self._sequence, FAMILIES[version], body))
         kind, _, _ = next(messages(self._socket.recv(1 << 16)))
         return kind != ERROR
 
@@ -259,7 +235,7 @@ class Socket:
         """All elements of a set or map. Raises NfnetlinkError (ENOENT without such a map) or OSError."""
         self._sequence += 1
         body = attribute(LIST_TABLE, text(table)) + attribute(LIST_SET, text(name))
-        self._socket.send(_message(GET_ELEMENT, REQUEST | DUMP, self._sequence, FAMILIES[version], body))
+        self._socket.send(message(GET_ELEMENT, REQUEST | DUMP, self._sequence, FAMILIES[version], body))
         found: list[Element] = []
         while True:
             for kind, _, body in messages(self._socket.recv(1 << 17)):
