@@ -4,12 +4,14 @@ import ipaddress
 import logging
 from typing import Any
 
+import yaml
+
 from controlplane.apiserver import convert, metadata
 from controlplane.apiserver.authn import MASTERS
 from controlplane.apiserver.objects import Caller, Objects
 from controlplane.config import Settings
 from controlplane.store.entries import Entry
-from kube import scheme, status
+from kube import bootstraptoken, kubeconfig, scheme, status
 from kube.client.identity import User
 from kube.scheme import Resource
 
@@ -40,6 +42,8 @@ async def ensure(objects: Objects, settings: Settings, *, client_ca: str) -> Non
         await _keep(objects, scheme.ENDPOINTS, _endpoints(settings))
         await _keep(objects, scheme.ENDPOINT_SLICES, _slice(settings))
     await _keep(objects, scheme.CONFIG_MAPS, _authentication(client_ca))
+    for obj in (_cluster_info(settings, client_ca), *_node_settings(settings)):
+        await _keep(objects, scheme.CONFIG_MAPS, obj)
 
 
 async def _create(objects: Objects, resource: Resource, obj: Object) -> None:
@@ -116,3 +120,37 @@ def _authentication(client_ca: str) -> Object:
         "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
         "data": {"client-ca-file": client_ca},
     }
+
+
+def _cluster_info(settings: Settings, ca: str) -> Object:
+    """Where the cluster is and what its CA is, for those who hold no proof yet; kubeadm's form."""
+    text = kubeconfig.render(
+        server=f"https://{settings.advertise}:{settings.port}", ca_data=ca.encode(), cluster="", user=""
+    )
+    meta = {"name": bootstraptoken.INFO_NAME, "namespace": bootstraptoken.INFO_NAMESPACE}
+    return {"metadata": meta, "data": {bootstraptoken.INFO_KEY: text}}
+
+
+def _node_settings(settings: Settings) -> list[Object]:
+    """What every node must agree upon, where kubeadm keeps it too: read by those who join."""
+    kubelet = {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "clusterDNS": [settings.dns],
+        "clusterDomain": settings.zone,
+        "rotateCertificates": True,
+        "serverTLSBootstrap": True,
+    }
+    proxy = {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "clusterCIDR": str(settings.cluster),
+    }
+    found = (("kubelet-config", "kubelet", kubelet), ("kube-proxy", "config.conf", proxy))
+    return [
+        {
+            "metadata": {"name": name, "namespace": "kube-system"},
+            "data": {key: yaml.safe_dump(document, sort_keys=False)},
+        }
+        for name, key, document in found
+    ]

@@ -193,9 +193,17 @@ class ContainerImage(Projection):
     size_bytes: int = 0
 
 
+class NodeAddress(Projection):
+    """Where a node is reached, and what kind of address that is."""
+
+    type: str = ""
+    address: str = ""
+
+
 class NodeStatus(Projection):
     """What a node offers and how it feels."""
 
+    addresses: tuple[NodeAddress, ...] = ()
     allocatable: dict[str, Quantity] = {}
     capacity: dict[str, Quantity] = {}
     conditions: tuple[Condition, ...] = ()
@@ -393,3 +401,39 @@ class PodDisruptionBudget(Projection):
     metadata: Meta
     spec: BudgetSpec = msgspec.field(default_factory=BudgetSpec)
     status: BudgetStatus = msgspec.field(default_factory=BudgetStatus)
+
+
+class SigningRequestSpec(Projection):
+    """Who asks whom to sign what; the request is PEM in base64."""
+
+    request: str = ""
+    signer_name: str = ""
+    expiration_seconds: int | None = None
+    usages: tuple[str, ...] = ()
+    username: str = ""
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: dict[str, tuple[str, ...]] = {}
+
+
+class SigningRequestStatus(Projection):
+    """What became of it."""
+
+    conditions: tuple[Condition, ...] = ()
+    certificate: str = ""
+
+
+class SigningRequest(Projection):
+    """A CertificateSigningRequest."""
+
+    metadata: Meta
+    spec: SigningRequestSpec = msgspec.field(default_factory=SigningRequestSpec)
+    status: SigningRequestStatus = msgspec.field(default_factory=SigningRequestStatus)
+
+
+class Secret(Projection):
+    """A Secret, its values in base64."""
+
+    metadata: Meta
+    type: str = ""
+    data: dict[str, str] = {}

@@ -140,11 +140,15 @@ def _factories(
 ) -> dict[str, Callable[[], Component]]:
     from controlplane import controllers, scheduler
 
-    ca = (settings.pki / "ca.crt").read_text()
+    authority = pki.load_ca(settings.pki)
 
     def build_controllers(deps: Deps) -> Component:
         return controllers.build(
-            deps, root_ca_pem=ca, cluster_cidr=str(settings.cluster), node_cidr_mask_size=settings.mask
+            deps,
+            root_ca_pem=authority.cert_pem.decode(),
+            cluster_cidr=str(settings.cluster),
+            node_cidr_mask_size=settings.mask,
+            authority=authority,
         )
 
     def part(name: str, user: str, build: Build) -> Callable[[], Component]:

@@ -85,6 +85,35 @@ def write(
     namespace: str | None = None,
 ) -> None:
     """Write a one-context kubeconfig with everything embedded, mode 0600, replacing the file durably."""
+    text = render(
+        server=server,
+        user=user,
+        ca_data=ca_data,
+        cert_data=cert_data,
+        key_data=key_data,
+        token=token,
+        cluster=cluster,
+        namespace=namespace,
+    )
+    files.replace(path, text.encode(), 0o600)
+
+
+def render(
+    *,
+    server: str,
+    user: str,
+    ca_data: bytes,
+    cert_data: bytes | None = None,
+    key_data: bytes | None = None,
+    pair_file: str | None = None,
+    token: str | None = None,
+    cluster: str = "kubernetes",
+    namespace: str | None = None,
+) -> str:
+    """A one-context kubeconfig as text; without `user` only the cluster, as cluster-info has it.
+
+    `pair_file` holds certificate and key together, and changes when they are renewed.
+    """
     import yaml
 
     context = {"cluster": cluster, "user": user} | ({"namespace": namespace} if namespace else {})
@@ -92,6 +121,8 @@ def write(
     if cert_data is not None and key_data is not None:
         identity["client-certificate-data"] = base64.b64encode(cert_data).decode()
         identity["client-key-data"] = base64.b64encode(key_data).decode()
+    if pair_file is not None:
+        identity |= {"client-certificate": pair_file, "client-key": pair_file}
     if token is not None:
         identity["token"] = token
     name = f"{user}@{cluster}"
@@ -104,12 +135,12 @@ def write(
                 "cluster": {"server": server, "certificate-authority-data": base64.b64encode(ca_data).decode()},
             }
         ],
-        "contexts": [{"name": name, "context": context}],
-        "current-context": name,
+        "contexts": [{"name": name, "context": context}] if user else [],
+        "current-context": name if user else "",
         "preferences": {},
-        "users": [{"name": user, "user": identity}],
+        "users": [{"name": user, "user": identity}] if user else [],
     }
-    files.replace(path, yaml.dump(document, sort_keys=False, width=1 << 20).encode(), 0o600)
+    return yaml.dump(document, sort_keys=False, width=1 << 20)
 
 
 def _read(path: Path) -> Mapping[str, Any]:

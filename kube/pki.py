@@ -4,6 +4,7 @@ Owns the files of the PKI folder and the subjects of kubeadm's PKI. Knows neithe
 certificate library, so daemons that only hold certificates do not import this module.
 """
 
+import hashlib
 import ipaddress
 import os
 import socket
@@ -26,6 +27,8 @@ RENEW_BEFORE = timedelta(days=90)
 CLIENT = "client auth"
 SERVER = "server auth"
 _USAGES = {CLIENT: ExtendedKeyUsageOID.CLIENT_AUTH, SERVER: ExtendedKeyUsageOID.SERVER_AUTH}
+NODE_GROUP, NODE_PREFIX = "system:nodes", "system:node:"
+PIN_PREFIX = "sha256:"
 _PRIVATE, _PUBLIC = 0o600, 0o644
 
 
@@ -63,7 +66,7 @@ def ensure_ca(folder: Path, name: str = "ca", *, cn: str = "kubernetes") -> Auth
         raise PkiError(f"{missing}: missing, although its other half is there; restore it or remove both")
     if not cert_file.exists():
         made = _new_ca(cn)
-        files.replace(key_file, _key_pem(made.key), _PRIVATE)
+        files.replace(key_file, key_pem(made.key), _PRIVATE)
         files.replace(cert_file, made.cert_pem, _PUBLIC)
     return load_ca(folder, name)
 
@@ -110,31 +113,45 @@ def issue(
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_key_usage(signs_certs=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage([_USAGES[each] for each in usages]), critical=False)
-    builder = builder.add_extension(_authority_id(ca), critical=False)
+    builder = builder.add_extension(authority_id(ca), critical=False)
     names: list[x509.GeneralName] = [x509.DNSName(each) for each in dict.fromkeys(dns_names)]
     names += [x509.IPAddress(ipaddress.ip_address(each)) for each in dict.fromkeys(ips)]
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     cert = builder.sign(ca.key, hashes.SHA256())
-    return KeyPair(cert.public_bytes(serialization.Encoding.PEM), _key_pem(key))
+    return KeyPair(cert.public_bytes(serialization.Encoding.PEM), key_pem(key))
 
 
 def node_client(ca: Authority, *, name: str, days: float = LEAF_DAYS) -> KeyPair:
     """What the kubelet shows the API server."""
-    return issue(ca, cn=f"system:node:{name}", organizations=["system:nodes"], days=days)
+    return issue(ca, cn=NODE_PREFIX + name, organizations=[NODE_GROUP], days=days)
 
 
 def node_serving(ca: Authority, *, name: str, ips: Iterable[str], days: float = LEAF_DAYS) -> KeyPair:
     """What the kubelet shows its callers."""
     return issue(
         ca,
-        cn=f"system:node:{name}",
-        organizations=["system:nodes"],
+        cn=NODE_PREFIX + name,
+        organizations=[NODE_GROUP],
         dns_names=[name],
         ips=ips,
         usages=[SERVER],
         days=days,
     )
+
+
+def pin(cert: x509.Certificate) -> str:
+    """A CA as join tokens name it, kubeadm's too: `sha256:`, the hash of its public key (DER SubjectPublicKeyInfo)."""
+    der = cert.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return PIN_PREFIX + hashlib.sha256(der).hexdigest()
+
+
+def pinned(bundle: bytes, wanted: str) -> bool:
+    """Whether a PEM bundle holds a CA of this pin, and no other certificate."""
+    try:
+        return all(pin(cert) == wanted for cert in x509.load_pem_x509_certificates(bundle))
+    except ValueError:
+        return False
 
 
 def ensure_cluster(
@@ -207,7 +224,7 @@ def ensure_service_account_key(folder: Path) -> None:
     _private_folder(folder)
     key_file, public_file = folder / "sa.key", folder / "sa.pub"
     if not key_file.exists():
-        files.replace(key_file, _key_pem(ec.generate_private_key(ec.SECP256R1())), _PRIVATE)
+        files.replace(key_file, key_pem(ec.generate_private_key(ec.SECP256R1())), _PRIVATE)
     try:
         key = serialization.load_pem_private_key(key_file.read_bytes(), None)
     except (OSError, ValueError, TypeError) as error:
@@ -280,7 +297,8 @@ def _key_usage(*, signs_certs: bool) -> x509.KeyUsage:
     )
 
 
-def _authority_id(ca: Authority) -> x509.AuthorityKeyIdentifier:
+def authority_id(ca: Authority) -> x509.AuthorityKeyIdentifier:
+    """What ties a certificate to the key of its CA."""
     return x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key())
 
 
@@ -300,7 +318,8 @@ def _still_good(cert: x509.Certificate, ca: Authority, *, dns_names: list[str], 
     return present >= set(dns_names) and addresses >= {str(ipaddress.ip_address(each)) for each in ips}
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A private key as the files hold it."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

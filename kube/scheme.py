@@ -173,7 +173,7 @@ CERTIFICATE_SIGNING_REQUESTS = _resource(
     "certificatesigningrequests",
     ("csr",),
     namespaced=False,
-    subresources=_STATUS,
+    subresources=("approval", "status"),
 )
 LEASES = _resource("coordination.k8s.io", "Lease", "leases")
 ENDPOINT_SLICES = _resource("discovery.k8s.io", "EndpointSlice", "endpointslices")

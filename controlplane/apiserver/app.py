@@ -10,10 +10,11 @@ from prometheus_client import CollectorRegistry
 
 import kube.scheme
 from controlplane.apiserver import frame, kubelets
-from controlplane.apiserver.admission import lifecycle, nodes, pods, runtimeclass, services
+from controlplane.apiserver.admission import certificates, identity, lifecycle, nodes, pods, runtimeclass, services
 from controlplane.apiserver.admission.chain import Chain
 from controlplane.apiserver.authn import Authenticator
 from controlplane.apiserver.authz import Authorizer
+from controlplane.apiserver.bootstraptokens import BootstrapTokens
 from controlplane.apiserver.context import Context
 from controlplane.apiserver.discovery import Discovery
 from controlplane.apiserver.dispatch import dispatch
@@ -29,7 +30,7 @@ from controlplane.apiserver.registry.service_allocation import ServiceAllocation
 from controlplane.apiserver.registry.service_ips import ClusterIPs
 from controlplane.apiserver.reply import Answer, Receive
 from controlplane.apiserver.request import Request
-from controlplane.apiserver.rules import components, everyone
+from controlplane.apiserver.rules import components, everyone, joining
 from controlplane.apiserver.tokens import Tokens
 from controlplane.config import Settings
 from controlplane.store.storage import Storage
@@ -64,9 +65,9 @@ def build(
     """The API server over an opened store; ConfigurationError when keys or certificates are missing."""
     lookup = StoreLookup(storage)
     tokens = Tokens(settings.pki, issuer=settings.issuer, lookup=lookup, clock=clock)
-    admission = _admission(settings, storage)
-    authenticator = Authenticator(tokens)
-    authorizer = Authorizer([everyone, components, NodeRules(lookup.pods_of)])
+    authenticator = Authenticator(tokens, bootstrap=BootstrapTokens(lookup.bootstrap_token, clock=clock).user)
+    authorizer = Authorizer([everyone, components, joining, NodeRules(lookup.pods_of)])
+    admission = _admission(settings, storage, authorizer=authorizer, clock=clock)
     context = Context(
         storage=storage,
         objects=Objects(storage, admission=admission, clock=clock),
@@ -98,7 +99,7 @@ def _resources(context: Context, discovery: Discovery) -> Resources:
     return answer
 
 
-def _admission(settings: Settings, storage: Storage) -> Chain:
+def _admission(settings: Settings, storage: Storage, *, authorizer: Authorizer, clock: Clock) -> Chain:
     allocation = ServiceAllocation(ClusterIPs(str(settings.services)), NodePorts())
     allocation.rebuild([entry.decode() for entry in storage.cache(SERVICES.storage_key).items.values()])
     return Chain(
@@ -110,6 +111,8 @@ def _admission(settings: Settings, storage: Storage) -> Chain:
             runtimeclass.RuntimeClass(storage),
             pods.DefaultTolerationSeconds(),
             nodes.NodeRestriction(),
+            identity.NodeIdentity(storage),
+            certificates.CertificateRequests(authorizer, clock=clock),
             services.ServiceAddresses(allocation),
         ]
     )

@@ -1,9 +1,10 @@
-"""Who asks: the in-process identity, the client certificate, a service account token, or nobody.
+"""Who asks: the in-process identity, the client certificate, a bootstrap or service account token, or nobody.
 
 Owns the order of the proofs and 401. Knows nothing of what the user may do.
 """
 
 import logging
+from collections.abc import Callable
 
 from controlplane.apiserver import tokens
 from controlplane.apiserver.request import NOBODY, Scope
@@ -21,8 +22,9 @@ CACHED = 1024
 class Authenticator:
     """Turns the proofs of a connection and its headers into a user."""
 
-    def __init__(self, verifier: tokens.Tokens) -> None:
+    def __init__(self, verifier: tokens.Tokens, *, bootstrap: Callable[[str], User | None]) -> None:
         self._tokens = verifier
+        self._bootstrap = bootstrap
         self._by_certificate: dict[bytes, User] = {}
 
     def identify(self, scope: Scope) -> User:
@@ -56,6 +58,8 @@ class Authenticator:
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise status.unauthorized()
+        if (machine := self._bootstrap(token.strip())) is not None:
+            return _authenticated(machine)
         try:
             user, _ = self._tokens.verify(token.strip())
         except tokens.InvalidToken as e:

@@ -70,7 +70,7 @@ VERBS: dict[str, Handler] = {
     "deletecollection": deleting.collection,
 }
 # Subresources that are the object itself under other rules.
-VIEWS = dict.fromkeys(("ephemeralcontainers", "resize", "status"), ("get", "update", "patch"))
+VIEWS = dict.fromkeys(("approval", "ephemeralcontainers", "resize", "status"), ("get", "update", "patch"))
 SUBRESOURCES: dict[str, tuple[Handler, tuple[str, ...]]] = {
     "attach": (_connect, ("get", "create")),
     "binding": (binding.bind, ("create",)),

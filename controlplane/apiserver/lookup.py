@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from controlplane.store.storage import Storage
+from kube import bootstraptoken
 from kube.scheme import PODS, SECRETS, SERVICE_ACCOUNTS, Resource
 
 Object = dict[str, Any]
@@ -26,6 +27,12 @@ class StoreLookup:
     def secret_uid(self, *, namespace: str, name: str) -> str | None:
         """See `tokens.Lookup`."""
         return self._uid(SECRETS, namespace, name)
+
+    def bootstrap_token(self, token_id: str) -> bootstraptoken.Kept | None:
+        """The bootstrap token of an id, read from its Secret."""
+        key = f"{bootstraptoken.NAMESPACE}/{bootstraptoken.SECRET_PREFIX}{token_id}"
+        entry = self._storage.get(SECRETS.storage_key, key)
+        return None if entry is None else bootstraptoken.of_secret(entry.decode())
 
     def pods_of(self, node: str, namespace: str) -> Iterator[Object]:
         """The pods of a namespace that are bound to a node."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from controlplane.apiserver.authn import AUTHENTICATED
 from controlplane.apiserver.authz import ALLOWED, NO_OPINION, Attributes, Decision
+from kube import bootstraptoken, pki
 
 HEALTH = ("/healthz", "/livez", "/readyz", "/version")
 DISCOVERY = ("/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz")
@@ -72,6 +73,14 @@ SELF_REVIEWS = (
     grant("authentication.k8s.io", "selfsubjectreviews", "create"),
 )
 DNS_SLICE_PREFIX = "kube-dns-"
+# What kubeadm grants the group of its tokens, and the list of nodes, in which a new one looks for a namesake.
+JOINING = (
+    grant("certificates.k8s.io", "certificatesigningrequests", "create get list watch"),
+    grant("certificates.k8s.io", "certificatesigningrequests/nodeclient", "create"),
+    grant("", "nodes", READ),
+)
+CONFIGURATION = ("kubelet-config", "kube-proxy", "kubeadm-config", "cluster-info")
+RENEWING = grant("certificates.k8s.io", "certificatesigningrequests/selfnodeclient", "create")
 
 
 def everyone(attributes: Attributes) -> Decision:
@@ -105,6 +114,22 @@ def components(attributes: Attributes) -> Decision:
     if any(grant.covers(attributes) for grant in found):
         return ALLOWED
     if attributes.user.name == "system:kube-dns" and _own_slice(attributes):
+        return ALLOWED
+    return NO_OPINION
+
+
+def joining(attributes: Attributes) -> Decision:
+    """What anybody may read before joining, what a token may do, and what a node may have renewed."""
+    reads_map = (attributes.group, attributes.resource, attributes.verb) == ("", "configmaps", "get")
+    if reads_map and (attributes.namespace, attributes.name) == (bootstraptoken.INFO_NAMESPACE, CONFIGURATION[-1]):
+        return ALLOWED
+    groups = attributes.user.groups
+    if bootstraptoken.NODE_GROUP in groups and any(grant.covers(attributes) for grant in JOINING):
+        return ALLOWED
+    member = pki.NODE_GROUP in groups or bootstraptoken.GROUP in groups
+    if member and reads_map and attributes.namespace == "kube-system" and attributes.name in CONFIGURATION:
+        return ALLOWED
+    if pki.NODE_GROUP in groups and RENEWING.covers(attributes):
         return ALLOWED
     return NO_OPINION
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kube import pki
     from kube.runtime.component import Component, Deps
 
 
@@ -17,10 +18,15 @@ def build(
     root_ca_pem: str,
     cluster_cidr: str = "10.244.0.0/16",
     node_cidr_mask_size: int = 24,
+    authority: pki.Authority | None = None,
 ) -> Component:
-    """All controllers as one component; inside, each is restarted on its own."""
+    """All controllers as one component; inside, each is restarted on its own. Without `authority` nothing is signed."""
     from controlplane.controllers.component import Controllers
 
     return Controllers(
-        deps, root_ca_pem=root_ca_pem, cluster_cidr=cluster_cidr, node_cidr_mask_size=node_cidr_mask_size
+        deps,
+        root_ca_pem=root_ca_pem,
+        cluster_cidr=cluster_cidr,
+        node_cidr_mask_size=node_cidr_mask_size,
+        authority=authority,
     )

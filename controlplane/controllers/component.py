@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from controlplane import projection
 from controlplane.controllers import (
+    bootstrapping,
+    certificates,
     endpoints,
     endpointslice,
     garbage,
@@ -17,7 +19,7 @@ from controlplane.controllers import (
     tainteviction,
 )
 from controlplane.controllers.deployment import loop as deployment
-from kube import scheme
+from kube import pki, scheme
 from kube.runtime.component import Component, Deps
 from kube.runtime.supervise import Supervisor
 
@@ -30,6 +32,7 @@ SHARED = {
     scheme.ENDPOINTS: projection.Endpoints,
     scheme.REPLICA_SETS: projection.ReplicaSet,
     scheme.DEPLOYMENTS: projection.Deployment,
+    scheme.CERTIFICATE_SIGNING_REQUESTS: projection.SigningRequest,
 }
 
 
@@ -38,7 +41,15 @@ class Controllers:
 
     name = "controllers"
 
-    def __init__(self, deps: Deps, *, root_ca_pem: str, cluster_cidr: str, node_cidr_mask_size: int) -> None:
+    def __init__(
+        self,
+        deps: Deps,
+        *,
+        root_ca_pem: str,
+        cluster_cidr: str,
+        node_cidr_mask_size: int,
+        authority: pki.Authority | None = None,
+    ) -> None:
         self._clock = deps.clock
         self.loops: tuple[reconcile.Loop, ...] = (
             namespace.Controller(deps).loop,
@@ -52,6 +63,11 @@ class Controllers:
             nodelifecycle.Controller(deps).loop,
             tainteviction.Controller(deps).loop,
             podgc.Controller(deps).loop,
+            certificates.Approver(deps).loop,
+            *([certificates.Signer(deps, authority=authority).loop] if authority else []),
+            certificates.Cleaner(deps).loop,
+            bootstrapping.InfoSigner(deps).loop,
+            bootstrapping.TokenCleaner(deps).loop,
             garbage.Controller(deps, types=SHARED).loop,
         )
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from controlplane.apiserver.registry import (
     batch,
+    certificates,
     cluster,
     configuration,
     deployment,
@@ -24,7 +25,7 @@ from kube.scheme import Resource
 
 STRATEGIES: Mapping[str, Callable[[Resource], Strategy]] = MappingProxyType(
     {
-        "certificatesigningrequests.certificates.k8s.io": policies.CertificateSigningRequests,
+        "certificatesigningrequests.certificates.k8s.io": certificates.CertificateSigningRequests,
         "configmaps": configuration.ConfigMaps,
         "controllerrevisions.apps": sets.ControllerRevisions,
         "cronjobs.batch": batch.CronJobs,

@@ -1,4 +1,4 @@
-"""The strategies of cluster-wide and quota kinds: priorities, runtimes, budgets, quotas, limits, signing requests.
+"""The strategies of cluster-wide and quota kinds: priorities, runtimes, budgets, quotas, limits.
 
 Owns their defaults, rules and tables. Must not know who enforces them.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from controlplane.apiserver.registry import ages, columns, field, names, quantities, selectors, workload
+from controlplane.apiserver.registry import columns, field, names, quantities, selectors, workload
 from controlplane.apiserver.registry.columns import Column, count
 from controlplane.apiserver.registry.strategy import JSON, Plain
 from controlplane.apiserver.registry.validate_pod import PREEMPTION
@@ -174,48 +174,3 @@ def _container_limits(item: JSON) -> None:
         item["default"] = limits
     if requests:
         item["defaultRequest"] = requests
-
-
-class CertificateSigningRequests(Plain):
-    """CertificateSigningRequests."""
-
-    columns: tuple[Column, ...] = (
-        columns.NAME,
-        columns.AGE,
-        Column("SignerName", "Who is asked to sign."),
-        Column("Requestor", "Who asks."),
-        Column("RequestedDuration", "How long the certificate should hold."),
-        Column("Condition", "What became of it."),
-    )
-
-    def validate(self, obj: JSON) -> field.Errors:
-        spec = obj.get("spec") or {}
-        errors = [] if spec.get("usages") else [field.required("spec.usages")]
-        return errors if spec.get("signerName") else [*errors, field.required("spec.signerName")]
-
-    def validate_change(self, obj: JSON, old: JSON) -> field.Errors:
-        return field.immutable("spec", obj.get("spec"), old.get("spec"))
-
-    def field_values(self, obj: JSON) -> dict[str, str]:
-        return {"spec.signerName": (obj.get("spec") or {}).get("signerName") or ""}
-
-    def cells(self, obj: JSON, now: datetime) -> list[Any]:
-        spec = obj.get("spec") or {}
-        seconds = spec.get("expirationSeconds")
-        return [
-            columns.name(obj),
-            columns.age(obj, now),
-            spec.get("signerName") or columns.UNSET,
-            spec.get("username") or "",
-            columns.UNSET if seconds is None else ages.human(seconds),
-            _signing_word(obj.get("status") or {}),
-        ]
-
-
-def _signing_word(status: JSON) -> str:
-    kinds = [item.get("type") for item in status.get("conditions") or ()]
-    words = [kind for kind in ("Approved", "Denied") if kind in kinds] or ["Pending"]
-    words = ["Denied"] if "Denied" in kinds else words
-    if "Failed" in kinds:
-        words.append("Failed")
-    return ",".join([*words, "Issued"] if status.get("certificate") else words)
