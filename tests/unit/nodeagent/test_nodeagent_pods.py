@@ -14,6 +14,7 @@ from nodeagent_given import UID, container
 from kube import scheme, status, types
 from kube.client.events import EventRecorder
 from kube.client.informer import Informers
+from kube.client.rest import Client
 from kube.runtime.clock import SystemClock
 from nodeagent import config, errors
 from nodeagent.cri import labels
@@ -25,6 +26,7 @@ from nodeagent.sources import api
 from nodeagent.status import write
 from nodeagent.volumes import Volumes
 from tests.fakes.apiserver import FakeApiServer
+from tests.fakes.mortal import Mortal, MortalRuntime
 from tests.fakes.runtime import FakeRuntime
 
 LAYOUT = cgroups.Layout(version=1, driver="cgroupfs", root="/t")
@@ -40,14 +42,21 @@ class Facts:
 
 
 class Node:
-    """A kubelet's pods over fakes. Entering it starts everything; leaving it leaves the runtime as it is."""
+    """A kubelet's pods over fakes. Entering it starts everything; leaving it leaves the runtime as it is.
 
-    def __init__(self, folder: Path, server: FakeApiServer, runtime: FakeRuntime) -> None:
+    With a `life` all it does can be the last it does.
+    """
+
+    def __init__(
+        self, folder: Path, server: FakeApiServer, runtime: FakeRuntime, *, life: Mortal | None = None
+    ) -> None:
         self.folder, self.server, self.runtime = folder, server, runtime
+        life = life or Mortal()
         (folder / "cgroup" / "memory").mkdir(parents=True, exist_ok=True)
         self.facts = Facts()
         self.clock = SystemClock()
-        client = server.client()
+        client = Client(life.around(server, name="API", only=("request",)))
+        watched = MortalRuntime(runtime, life)
         self.events = EventRecorder(client, component="kubelet", host="n1", clock=self.clock)
         self.informers = Informers(client, clock=self.clock)
         documents = {
@@ -64,20 +73,24 @@ class Node:
             ],
         }
         settings = config.build(documents, source="test")
-        self.observer = observe.Observer(runtime, clock=self.clock, on_change=lambda uid: self.pool.wake(uid))
-        self.probes = Probes(exec=runtime.execs.run, clock=self.clock, on_result=lambda uid, *_: self.pool.wake(uid))
+        self.observer = observe.Observer(watched, clock=self.clock, on_change=lambda uid: self.pool.wake(uid))
+        self.probes = Probes(exec=watched.execs.run, clock=self.clock, on_result=lambda uid, *_: self.pool.wake(uid))
         self.statuses = write.StatusWriter(client)
         self.volumes = Volumes(root=settings.root, client=client, clock=self.clock)
         self.kit = kit.Kit(
             settings=settings,
-            runtime=runtime,
+            runtime=watched,
             client=client,
             events=self.events,
             clock=self.clock,
-            volumes=self.volumes,
-            images=keeper.ImageKeeper(runtime.images, events=self.events, clock=self.clock),
-            files=files.PodFiles(settings.root, pod_logs=settings.pod_logs, container_logs=settings.container_logs),
-            cgroups=tree.Tree(LAYOUT, mount=folder / "cgroup"),
+            volumes=life.around(self.volumes, name="volumes", only=("mount", "unmount")),
+            images=keeper.ImageKeeper(watched.images, events=self.events, clock=self.clock),
+            files=life.around(
+                files.PodFiles(settings.root, pod_logs=settings.pod_logs, container_logs=settings.container_logs),
+                name="files",
+                only=("prepare_pod", "prepare_container", "link_log", "remove_pod", "remove_folder"),
+            ),
+            cgroups=life.around(tree.Tree(LAYOUT, mount=folder / "cgroup"), name="cgroups", only=("create", "remove")),
             layout=LAYOUT,
             facts=self.facts,
             observer=self.observer,
