@@ -13,7 +13,7 @@ from kube.runtime.component import Deps
 from kube.types import EndpointSlice, Node, Service
 from proxy import config as configuration
 from proxy import health, host
-from proxy.backends import conntrack, detect
+from proxy.backends import detect, flows
 from proxy.backends.detect import Choice
 from proxy.backends.protocol import Backend, BackendError
 from proxy.config import KubeProxyConfiguration
@@ -142,12 +142,12 @@ class Daemon:
         self._deps.events.event(reference, "Warning", "FailedToStartServiceHealthcheck", message)
 
     async def _forget_flows(self, changes: Changes) -> None:
-        wanted = conntrack.affected(changes)
+        wanted = flows.affected(changes)
         if not wanted:
             return
         begin = time.monotonic()
         try:
-            self._metrics.flows_deleted.inc(await asyncio.to_thread(conntrack.reconcile, wanted))
+            self._metrics.flows_deleted.inc(await asyncio.to_thread(flows.reconcile, wanted))
             self._metrics.flows_duration.observe(time.monotonic() - begin)
             self._complained = False
         except OSError as error:

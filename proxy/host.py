@@ -10,9 +10,8 @@ from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
-from kube.runtime.nfelements import attributes
+from kube.runtime.netlink import attributes, messages
 from kube.types import Node
-from proxy.backends.nfnetlink import messages
 from proxy.config import PRIMARY
 from proxy.services.model import ZONE_LABEL, ThisNode
 

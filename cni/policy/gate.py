@@ -9,10 +9,10 @@ from collections.abc import Collection
 
 from cni import errors
 from cni.attachment import Attachment
-from cni.policy import conntrack
 from cni.policy.attached import Attached, Attachments
 from cni.policy.controller import ADMISSION_SECONDS, NotAdmitted, Policies
 from cni.spec import Environment
+from kube.runtime import conntrack
 
 NAMESPACE, NAME, UID = "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_UID"
 MARGIN_SECONDS = 5.0

@@ -20,11 +20,12 @@ from cni import errors, sysctls
 from cni.capabilities import PortMapping
 from cni.ports import ruleset
 from cni.ports.ruleset import Record
+from kube.runtime import conntrack
+from kube.runtime.nfelements import PROTOCOLS
 
 log = logging.getLogger(__name__)
 
 NFT = "/usr/sbin/nft"
-CONNTRACK = "/usr/sbin/conntrack"
 TIMEOUT_SECONDS = 20.0
 
 
@@ -141,18 +142,23 @@ def _allow_loopback(record: Record, bridge: str) -> None:
 
 def _forget_flows(record: Record) -> None:
     """A UDP sender that does not stop would be led to the old pod, or past the new one, for ever."""
-    for mapping in record.ports:
-        if mapping.protocol != "udp":
-            continue
-        argv = [CONNTRACK, "-D", "-p", "udp", "--orig-port-dst", str(mapping.host_port)]
-        if mapping.host_ip and not mapping.host_ip.is_unspecified:
-            argv += ["--orig-dst", str(mapping.host_ip)]
+    published = {
+        (mapping.host_port, str(mapping.host_ip) if mapping.host_ip and not mapping.host_ip.is_unspecified else "")
+        for mapping in record.ports
+        if mapping.protocol == "udp"
+    }
+    if not published:
+        return
+
+    def concerns(entry: conntrack.Entry) -> bool:
+        port, to = entry.original.destination_port, entry.original.destination
+        return entry.protocol == PROTOCOLS["udp"] and bool({(port, ""), (port, to)} & published)
+
+    try:
         for version in {address.version for address in record.addresses}:
-            try:
-                family = "ipv4" if version == 4 else "ipv6"
-                subprocess.run([*argv, "-f", family], check=False, capture_output=True, timeout=TIMEOUT_SECONDS)
-            except (OSError, subprocess.TimeoutExpired) as error:
-                log.warning("flows to UDP port %d keep their old way: %s", mapping.host_port, error)
+            conntrack.delete(version, concerns)
+    except OSError as error:
+        log.warning("flows to the UDP ports of %s keep their old way: %s", record.container_id, error)
 
 
 def _encode(record: Record) -> bytes:

@@ -25,7 +25,6 @@ HAIRPINS = "hairpins"
 DROP_CHAIN = "silence"
 MASQUERADE_ALL = "masquerade-all"
 MASQUERADE_OWN = "masquerade-own"
-PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 ADDRESS, PROTOCOL, PORT, INDEX, BLOCK, COUNT = "address", "protocol", "port", "index", "block", "count"
 COUNT_CLASS = 0x4E41

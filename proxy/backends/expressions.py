@@ -9,11 +9,11 @@ ip daddr . th dport }`.
 import struct
 from collections.abc import Sequence
 
-from kube.runtime.nfelements import attribute
+from kube.runtime.netlink import APPEND, CREATE, NESTED, attribute, text
+from kube.runtime.nfelements import SUBSYSTEM_NFTABLES, Step
 from proxy.backends import elements
-from proxy.backends.nfnetlink import CREATE, NESTED, SUBSYSTEM_NFTABLES, Step, text
 
-NEW_CHAIN, NEW_RULE, APPEND = (SUBSYSTEM_NFTABLES << 8) | 3, (SUBSYSTEM_NFTABLES << 8) | 6, 0x800
+NEW_CHAIN, NEW_RULE = (SUBSYSTEM_NFTABLES << 8) | 3, (SUBSYSTEM_NFTABLES << 8) | 6
 CHAIN_NAME = 3
 RULE_TABLE, RULE_CHAIN, RULE_EXPRESSIONS = 1, 2, 4
 LIST_ELEMENT, EXPRESSION_NAME, EXPRESSION_DATA = 1, 1, 2
@@ -57,13 +57,13 @@ def remember(version: int, *, table: str, seconds: int) -> Step:
 def mark(version: int, *, table: str, chain: str) -> Step:
     """An empty chain whose name says that the table is complete, and how it is made."""
     body = attribute(RULE_TABLE, text(table)) + attribute(CHAIN_NAME, text(chain))
-    return Step(kind=NEW_CHAIN, flags=CREATE, version=version, body=body, title=f"chain {chain}")
+    return Step(kind=NEW_CHAIN, flags=CREATE, version=version, body=body, wanted=f"chain {chain}")
 
 
 def _rule(version: int, table: str, chain: str, expressions: Sequence[bytes]) -> Step:
     body = attribute(RULE_TABLE, text(table)) + attribute(RULE_CHAIN, text(chain))
     body += attribute(RULE_EXPRESSIONS | NESTED, b"".join(expressions))
-    return Step(kind=NEW_RULE, flags=CREATE | APPEND, version=version, body=body, title=f"rule of {chain}")
+    return Step(kind=NEW_RULE, flags=CREATE | APPEND, version=version, body=body, wanted=f"rule of {chain}")
 
 
 def _expression(name: str, *parts: bytes) -> bytes:

@@ -13,8 +13,8 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kube.runtime.nfelements import attributes
-from proxy.backends.nfnetlink import NETLINK_NETFILTER, SUBSYSTEM_NFTABLES, messages
+from kube.runtime.netlink import NETLINK_NETFILTER, attributes, messages
+from kube.runtime.nfelements import SUBSYSTEM_NFTABLES
 
 SOL_NETLINK, ADD_MEMBERSHIP, DROP_MEMBERSHIP = 270, 1, 2
 GROUP_NFTABLES = 7

@@ -9,8 +9,8 @@ import errno
 from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
-from kube.runtime import process
-from proxy.backends import affinity, elements, expressions, nfnetlink, ruleset
+from kube.runtime import nfelements, process
+from proxy.backends import affinity, elements, expressions, packed, ruleset
 from proxy.backends.elements import Edit, Element
 from proxy.backends.monitor import Monitor, Notice
 from proxy.backends.protocol import BackendError
@@ -53,7 +53,7 @@ class KernelNft:
     """The kernel's nf_tables in the network namespace of this process."""
 
     def __init__(self) -> None:
-        self._socket: nfnetlink.Socket | None = None
+        self._socket: nfelements.Socket | None = None
         self._monitor = Monitor(self._concerns)
         self._table = ""
 
@@ -72,7 +72,7 @@ class KernelNft:
                 await asyncio.to_thread(_commit, opened, edits, table)
             else:
                 _commit(opened, edits, table)
-        except (nfnetlink.NfnetlinkError, OSError) as error:
+        except (nfelements.ElementError, OSError) as error:
             self._close()
             raise BackendError(f"the kernel refused a change: {error}") from error
 
@@ -82,23 +82,24 @@ class KernelNft:
             steps += [expressions.remember(version, table=table, seconds=timeout) for timeout in seconds]
             steps.append(expressions.mark(version, table=table, chain=chain))
         try:
-            self._open().commit(steps)
-        except (nfnetlink.NfnetlinkError, OSError) as error:
+            self._open().transact(steps)
+        except (nfelements.ElementError, OSError) as error:
             self._close()
             raise BackendError(f"the kernel refused a rule: {error}") from error
 
     async def dump(self, version: int, *, table: str, name: str) -> list[Element]:
         try:
-            return await asyncio.to_thread(self._open().dump, version, table=table, name=name)
-        except (nfnetlink.NfnetlinkError, OSError) as error:
+            held = await asyncio.to_thread(self._open().dump, version, table=table, name=name)
+            return [packed.read(name, version, each) for each in held]
+        except (nfelements.ElementError, OSError) as error:
             self._close()
             if error.errno == errno.ENOENT:
                 return []
             raise BackendError(f"cannot read {name} of {table}: {error}") from error
 
-    def _open(self) -> nfnetlink.Socket:
+    def _open(self) -> nfelements.Socket:
         if self._socket is None:
-            self._socket = nfnetlink.Socket()
+            self._socket = nfelements.Socket()
         return self._socket
 
     def _close(self) -> None:
@@ -131,9 +132,8 @@ class KernelNft:
         return notice.table == self._table and notice.sender != own
 
 
-def _commit(opened: nfnetlink.Socket, edits: Sequence[Edit], table: str) -> None:
-    if edits:
-        opened.commit([nfnetlink.edit_step(edit, table=table) for edit in edits])
+def _commit(opened: nfelements.Socket, edits: Sequence[Edit], table: str) -> None:
+    opened.commit([packed.pack(edit) for edit in edits], table=table)
 
 
 class NftablesBackend:

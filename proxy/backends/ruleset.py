@@ -17,6 +17,7 @@ One table per IP version, a few fixed chains, flat maps. The way of a packet to 
 import hashlib
 from collections.abc import Callable, Collection, Iterable
 
+from kube.runtime.nfelements import PROTOCOLS
 from proxy.backends import affinity, elements
 from proxy.backends.elements import Element
 from proxy.rules.plan import PortRules, RuleSet
@@ -175,7 +176,7 @@ def _chains(version: int, cidrs: list[str]) -> str:
     stranger = f"{family} saddr != {{ {', '.join(cidrs)} }} " if cidrs else ""
     client = f"{family} saddr . {frontend}"
     again = f"meta l4proto {{ tcp, udp, sctp }} dnat {family} to {client} map @{elements.AFFINITY}"
-    asked = [_asked(version, protocol) for protocol in elements.PROTOCOL_NUMBERS]
+    asked = [_asked(version, protocol) for protocol in PROTOCOLS]
     to_cluster = f"{stranger}ct original {family} daddr @{elements.CLUSTER_ADDRESSES} masquerade fully-random"
     return "".join(
         (

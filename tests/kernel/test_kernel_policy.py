@@ -14,10 +14,10 @@ import pytest
 from kernel.policy_pods import LONG, NODE, OUTSIDE, Pods
 
 from cni import netns
-from cni.policy import conntrack
 from cni.policy.kernel import KernelRules, see_bridged_packets
 from cni.policy.rules import Policy
 from fakes.policy_cluster import Cluster, address, pods, policy
+from kube.runtime import conntrack
 
 IN_Y, B_IN_Y = {"namespaceSelector": pods(ns="y")}, {"namespaceSelector": pods(ns="y"), "podSelector": pods(pod="b")}
 BLOCK = {"ipBlock": {"cidr": "10.66.0.0/16", "except": ["10.66.1.0/24", "10.66.2.3/32"]}}

@@ -4,8 +4,9 @@ import pytest
 from test_proxy_exposure import HERE, endpoint, service, slices
 
 from fakes.nft import FakeNft
+from kube.runtime import netlink, nfelements
 from proxy import inspection
-from proxy.backends import elements, nfnetlink
+from proxy.backends import elements, packed
 from proxy.backends.elements import Edit, Element
 from proxy.backends.nftables import NftablesBackend
 from proxy.rules.plan import RuleSet
@@ -61,7 +62,7 @@ def test_an_element_reads_back_as_it_was_written(version: int, block: str) -> No
         Element(table_version=version, set=elements.STICKY, key=(address, "udp", 53), chain="remember-10"),
         Element(table_version=version, set=elements.ENDPOINTS, key=(address, "sctp", 9, 3), data=(address, 7)),
     ):
-        step = nfnetlink.edit_step(Edit(element=element), table="t")
-        listed = nfnetlink.attributes(nfnetlink.attributes(step.body)[nfnetlink.LIST_ELEMENTS])
-        body = listed[nfnetlink.LIST_ELEMENT]
-        assert nfnetlink.read_element(element.set, version, body) == element
+        step = nfelements.step(packed.pack(Edit(element=element)), table="t")
+        listed = netlink.attributes(netlink.attributes(step.body)[nfelements.LIST_ELEMENTS])
+        held = nfelements.read(listed[nfelements.LIST_ELEMENT])
+        assert packed.read(element.set, version, held) == element

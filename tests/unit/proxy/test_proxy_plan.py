@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube.types import EndpointSlice, Service
-from proxy.backends import elements, nfnetlink
+from proxy.backends import elements, packed
 from proxy.rules import plan
 from proxy.rules.plan import Backend, Frontend, PortRules, RuleSet
 from proxy.services.model import ServiceKey, ThisNode
@@ -175,11 +175,11 @@ def test_one_endpoint_more_costs_three_elements_whatever_the_cluster_holds() -> 
 
 
 def test_an_element_is_encoded_as_the_kernel_lays_out_a_concatenation() -> None:
-    assert nfnetlink.field("address", "10.96.0.1").hex() == "0a600001"
-    assert nfnetlink.field("protocol", "tcp").hex() == "06000000"
-    assert nfnetlink.field("port", 80).hex() == "00500000"
-    assert int.from_bytes(nfnetlink.field("index", 3), sys.byteorder) == 3
-    assert nfnetlink.unpack(elements.KEYS["endpoints"], bytes.fromhex("0a600001060000000050000003000000"), 4) == (
+    assert packed.field("address", "10.96.0.1").hex() == "0a600001"
+    assert packed.field("protocol", "tcp").hex() == "06000000"
+    assert packed.field("port", 80).hex() == "00500000"
+    assert int.from_bytes(packed.field("index", 3), sys.byteorder) == 3
+    assert packed.unpack(elements.KEYS["endpoints"], bytes.fromhex("0a600001060000000050000003000000"), 4) == (
         "10.96.0.1",
         "tcp",
         80,
