@@ -34,6 +34,7 @@ async def ensure(objects: Objects, settings: Settings, *, client_ca: str) -> Non
     for name, (value, text) in PRIORITIES.items():
         body = {"metadata": {"name": name}, "value": value, "description": text}
         await _create(objects, scheme.PRIORITY_CLASSES, body)
+    await _service_range(objects, settings)
     await _create(objects, scheme.SERVICES, _api_service(settings))
     await _create(objects, scheme.SERVICES, _dns_service(settings))
     if ipaddress.ip_address(settings.advertise).is_loopback:
@@ -65,6 +66,28 @@ async def _keep(objects: Objects, resource: Resource, obj: Object) -> None:
 
     meta = obj["metadata"]
     await objects.update(resource, namespace=meta["namespace"], name=meta["name"], change=change, caller=SERVER)
+
+
+async def _service_range(objects: Objects, settings: Settings) -> None:
+    """The range of Service addresses, ready: proxies read it to know which addresses are no Service's."""
+    await _create(
+        objects, scheme.SERVICE_CIDRS, {"metadata": {"name": "kubernetes"}, "spec": {"cidrs": [str(settings.services)]}}
+    )
+
+    def change(entry: Entry) -> Object:
+        present = entry.decode()
+        ready = {
+            "type": "Ready",
+            "status": "True",
+            "reason": "",
+            "message": "Kubernetes default Service CIDR is ready",
+            "lastTransitionTime": present["metadata"]["creationTimestamp"],
+        }
+        return present if present.get("status") else present | {"status": {"conditions": [ready]}}
+
+    await objects.update(
+        scheme.SERVICE_CIDRS, namespace="", name="kubernetes", change=change, caller=SERVER, subresource="status"
+    )
 
 
 def _api_service(settings: Settings) -> Object:

@@ -180,7 +180,9 @@ ENDPOINT_SLICES = _resource("discovery.k8s.io", "EndpointSlice", "endpointslices
 EVENTS_V1 = _resource("events.k8s.io", "Event", "events", ("ev",), storage="events")
 INGRESS_CLASSES = _resource("networking.k8s.io", "IngressClass", "ingressclasses", namespaced=False)
 INGRESSES = _resource("networking.k8s.io", "Ingress", "ingresses", ("ing",), subresources=_STATUS)
+IP_ADDRESSES = Resource("networking.k8s.io", "v1", "IPAddress", "ipaddresses", "ipaddress", False, ("ip",))
 NETWORK_POLICIES = _resource("networking.k8s.io", "NetworkPolicy", "networkpolicies", ("netpol",))
+SERVICE_CIDRS = _resource("networking.k8s.io", "ServiceCIDR", "servicecidrs", namespaced=False, subresources=_STATUS)
 RUNTIME_CLASSES = _resource("node.k8s.io", "RuntimeClass", "runtimeclasses", namespaced=False)
 POD_DISRUPTION_BUDGETS = _resource(
     "policy", "PodDisruptionBudget", "poddisruptionbudgets", ("pdb",), subresources=_STATUS

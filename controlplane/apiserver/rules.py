@@ -51,7 +51,7 @@ REVIEWS = (
 SERVICE_NETWORK = (
     grant("", "services endpoints namespaces pods nodes", READ),
     grant("discovery.k8s.io", "endpointslices", READ),
-    grant("networking.k8s.io", "networkpolicies", READ),
+    grant("networking.k8s.io", "networkpolicies servicecidrs", READ),
     *EVENTS,
 )
 COMPONENTS: Mapping[str, tuple[Grant, ...]] = {

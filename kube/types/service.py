@@ -99,6 +99,19 @@ class Service(Projection):
     status: ServiceStatus = msgspec.field(default_factory=ServiceStatus)
 
 
+class ServiceCIDRSpec(Projection):
+    """The ranges, one of each IP version at most."""
+
+    cidrs: tuple[str, ...] = ()
+
+
+class ServiceCIDR(Projection):
+    """Ranges that cluster addresses are taken from."""
+
+    metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
+    spec: ServiceCIDRSpec = msgspec.field(default_factory=ServiceCIDRSpec)
+
+
 class ObjectReference(Projection):
     """An object, by kind, name and uid."""
 

@@ -17,6 +17,7 @@ from controlplane.apiserver.registry import (
     pod,
     policies,
     service,
+    service_ranges,
     sets,
     storage,
 )
@@ -39,6 +40,7 @@ STRATEGIES: Mapping[str, Callable[[Resource], Strategy]] = MappingProxyType(
         "events.events.k8s.io": event.Events,
         "ingressclasses.networking.k8s.io": networking.IngressClasses,
         "ingresses.networking.k8s.io": networking.Ingresses,
+        "ipaddresses.networking.k8s.io": service_ranges.IPAddresses,
         "jobs.batch": batch.Jobs,
         "leases.coordination.k8s.io": event.Leases,
         "limitranges": policies.LimitRanges,
@@ -57,6 +59,7 @@ STRATEGIES: Mapping[str, Callable[[Resource], Strategy]] = MappingProxyType(
         "runtimeclasses.node.k8s.io": policies.RuntimeClasses,
         "secrets": configuration.Secrets,
         "serviceaccounts": configuration.ServiceAccounts,
+        "servicecidrs.networking.k8s.io": service_ranges.ServiceCIDRs,
         "services": service.Services,
         "statefulsets.apps": sets.StatefulSets,
         "storageclasses.storage.k8s.io": storage.StorageClasses,

@@ -58,6 +58,8 @@ WORKLOAD = {"Containers": "a,b", "Images": "x:1,y:2", "Selector": "app=web"}
         (scheme.PRIORITY_CLASSES, {"value": 5, "globalDefault": True}, {"Name": "web", "Value": 5, "Global-Default": True, "Age": AGE, "PreemptionPolicy": "PreemptLowerPriority"}),
         (scheme.RUNTIME_CLASSES, {"handler": "runc"}, {"Name": "web", "Handler": "runc", "Age": AGE}),
         (scheme.NETWORK_POLICIES, {"spec": {"podSelector": SELECTOR}}, {"Name": "web", "Pod-Selector": "app=web", "Age": AGE}),
+        (scheme.SERVICE_CIDRS, {"spec": {"cidrs": ["10.96.0.0/16", "fd96::/108"]}}, {"Name": "web", "CIDRs": "10.96.0.0/16,fd96::/108", "Age": AGE}),
+        (scheme.IP_ADDRESSES, {"spec": {"parentRef": {"resource": "services", "namespace": "default", "name": "web"}}}, {"Name": "web", "ParentRef": "services/default/web", "Age": AGE}),
         (scheme.INGRESSES, {"spec": {"rules": [{"host": "x.com"}], "tls": [{}]}, "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}}}, {"Name": "web", "Class": "<none>", "Hosts": "x.com", "Address": "1.2.3.4", "Ports": "80, 443", "Age": AGE}),
         (scheme.POD_DISRUPTION_BUDGETS, {"spec": {"minAvailable": "50%"}, "status": {"disruptionsAllowed": 1}}, {"Name": "web", "Min Available": "50%", "Max Unavailable": "N/A", "Allowed Disruptions": 1, "Age": AGE}),
         (scheme.CERTIFICATE_SIGNING_REQUESTS, {"spec": {"signerName": "s", "username": "u", "expirationSeconds": 86400}, "status": {"conditions": [{"type": "Approved"}], "certificate": "x"}}, {"Name": "web", "Age": AGE, "SignerName": "s", "Requestor": "u", "RequestedDuration": "24h", "Condition": "Approved,Issued"}),

@@ -73,6 +73,7 @@ def test_no_two_resources_share_a_short_name_except_the_two_faces_of_events() ->
         ("rs", "replicasets"),
         ("pc", "priorityclasses"),
         ("netpol", "networkpolicies"),
+        ("ip", "ipaddresses"),
     ],
 )
 def test_short_name(short: str, plural: str) -> None:
