@@ -32,6 +32,8 @@ __all__ = ["Duplex", "Server", "Upgrade", "inherited_sockets", "listen", "tls_co
 log = logging.getLogger(__name__)
 
 HEADER_SECONDS = 32.0
+LINGER_SECONDS = 1.0
+"""How long what a refused peer still sends is read and dropped, so that the refusal reaches it."""
 KEEP_ALIVE_SECONDS = 100
 MAX_HEAD_BYTES = 1 << 18
 DRAIN_SECONDS = 10.0
@@ -187,7 +189,7 @@ class _Protocol(HttpToolsProtocol):
         self._head_deadline: asyncio.TimerHandle | None = None
         self._behind_head = bytearray()
         self._head_bytes = 0
-        self._in_head = self._upgrading = self._taken = False
+        self._in_head = self._refused = self._upgrading = self._taken = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
@@ -203,6 +205,8 @@ class _Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         if self._upgrading:
             self._keep_behind_head(data)
             return
@@ -252,8 +256,13 @@ class _Protocol(HttpToolsProtocol):
         self._head_bytes += count
         if self._head_bytes > MAX_HEAD_BYTES:
             log.debug("%s sent a head of more than %d bytes", self.client, MAX_HEAD_BYTES)
+            self._head_read()
+            self._refused = True
             self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n")
-            self.transport.close()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            # Closing while the peer still sends resets the connection, and the reset can overtake the answer.
+            self._head_deadline = self.loop.call_later(LINGER_SECONDS, self.transport.close)
         elif self._head_deadline is None:
             self._expect_head()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 import census
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,6 +19,11 @@ PROGRAMS = ("containerd", "ctr", "runc", "nft", "ip", "unshare", "nsenter", "bus
 NEEDS_ROOT = {"kernel", "cluster"}
 BEFORE = pytest.StashKey[census.Census]()
 LAST = "leaves_nothing_behind"
+
+# How many examples a property is tried on. For a long search: pytest --hypothesis-profile=thorough
+hypothesis.settings.register_profile("quick", max_examples=30, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=2000, deadline=None)
+hypothesis.settings.load_profile("quick")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -164,9 +164,10 @@ class Work:
         if latest is not None and wait > 0:
             self.backing_off[name] = wait
             return
-        if latest is not None and latest.state in ("unknown", "running"):
-            # Running means in a sandbox of before: here it would have been left alone.
-            self.kill.append(Kill(id=latest.id, name=name, message=f"Container {name} will be killed and recreated"))
+        for old in self.seen.of(name):
+            if old.state in ("unknown", "running"):
+                # Running means an older sandbox or attempt: the newest in this one would have been left alone.
+                self.kill.append(Kill(id=old.id, name=name, message=f"Container {name} will be killed and recreated"))
         self.start.append(started_anew(self.pod, self.situation, name, kind))
 
     def replace(self, running: records.Container, kind: Kind, *, message: str, grace: int | None, again: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cni.plugin import Plugin
@@ -99,7 +99,6 @@ def test_any_bytes_on_standard_input_are_answered(folder: Path, command: str, st
     answered(folder, environment(command), stdin)
 
 
-@settings(max_examples=300, deadline=None)
 @given(command=commands, path=st.sampled_from(PATHS), value=values)
 def test_any_value_at_any_key_is_answered(folder: Path, command: str, path: tuple[str, ...], value: Any) -> None:
     config = valid(folder)
@@ -110,7 +109,6 @@ def test_any_value_at_any_key_is_answered(folder: Path, command: str, path: tupl
     answered(folder, environment(command), json.dumps(config).encode())
 
 
-@settings(max_examples=150, deadline=None)
 @given(command=commands, name=st.sampled_from(sorted(environment("ADD"))), value=st.text(max_size=20))
 def test_any_environment_is_answered(folder: Path, command: str, name: str, value: str) -> None:
     variables = environment(command) | {name: value, "CNI_ARGS": value}

@@ -336,7 +336,7 @@ SPECS = st.builds(
 STEPS = st.lists(st.tuples(st.sampled_from("xyz"), st.sampled_from("pq"), st.none() | SPECS), min_size=1, max_size=4)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
 async def test_whatever_the_policies_were_the_rules_say_what_they_say(steps: list[Any]) -> None:
     rules = FakeRules()

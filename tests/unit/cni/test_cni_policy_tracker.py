@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cni.policy.model import NamedPort, Pod
@@ -110,7 +110,6 @@ class World:
         return tracker
 
 
-@settings(max_examples=150, deadline=None)
 @given(rounds=st.lists(st.lists(EVENTS, min_size=1, max_size=4), min_size=1, max_size=6))
 def test_many_small_changes_end_where_one_plan_of_everything_does(rounds: list[list[Any]]) -> None:
     tracker, world = Tracker(), World()

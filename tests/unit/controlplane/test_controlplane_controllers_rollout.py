@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.controllers.deployment import limits, plan, progress, revisions, rollout
@@ -303,7 +303,6 @@ class Simulation:
         return sum(map(len, self.pods.values()))
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     replicas=st.integers(1, 12),
     surge=st.one_of(st.integers(0, 5), st.sampled_from(["25%", "100%", "0%"])),

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.projection import Node, Pod, PodSpec
@@ -296,7 +296,6 @@ def test_large_clusters_are_looked_at_in_part(count: int, expected: int) -> None
     assert decide.enough(count) == expected
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.integers(0, 3), st.integers(1, 900)), max_size=60))
 def test_sums_kept_step_by_step_equal_sums_made_anew(steps: list[tuple[bool, int, int, int]]) -> None:
     world = cluster(*(node(f"n{i}") for i in range(4)))

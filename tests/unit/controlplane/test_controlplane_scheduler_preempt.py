@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_controlplane_scheduler_loop import bindings, condition, node, pod, running, show_bound
 
@@ -125,7 +125,6 @@ def test_an_unwelcoming_neighbour_can_be_made_to_go() -> None:
     assert chosen(room(made, 10, affinity=away)) == ("n", ["loner"])
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.integers(1, 3)), min_size=1, max_size=8),
     st.integers(0, 9),

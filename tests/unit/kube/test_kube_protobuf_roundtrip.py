@@ -174,7 +174,7 @@ def objects(draw: Any) -> Object:
     return {**message(draw, name, 0), "kind": kind, "apiVersion": api_version}
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(objects())
 def test_what_is_written_is_read_back_and_is_what_google_would_write(obj: Object) -> None:
     name = messages.name_of(obj["apiVersion"], obj["kind"])
@@ -288,7 +288,7 @@ def damaged(draw: Any) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(damaged())
 def test_damaged_bytes_are_an_object_or_malformed_and_nothing_else(data: bytes) -> None:
     try:

@@ -60,6 +60,12 @@ def test_a_container_that_was_created_but_never_started_is_made_again_which_is_n
     assert starts(planned(pod(), sandbox(), ran(state="created", restarts=2))) == [("main", 2)]
 
 
+def test_an_older_attempt_that_still_runs_is_killed_before_another_is_started() -> None:
+    found = planned(pod(init=(container("i"),)), sandbox(), ran("i", "running"), ran("i", "created", restarts=1))
+    assert [k.id for k in found.kill] == ["i-0"]
+    assert [s.name for s in found.start] == ["i"]
+
+
 def test_a_container_in_unknown_state_is_killed_before_another_is_started() -> None:
     found = planned(pod(restartPolicy="Never"), sandbox(), ran(state="unknown"))
     assert [k.id for k in found.kill] == ["main-0"] and starts(found) == [("main", 1)]

@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nodeagent_given import container, pod, ran, sandbox, seen
 
@@ -64,7 +64,6 @@ def situations(draw: st.DrawFn) -> plan.Situation:
 
 
 @given(pods(), situations())
-@settings(max_examples=80, deadline=None)
 def test_every_plan_keeps_the_rules(of: types.Pod, situation: plan.Situation) -> None:
     found = plan.plan(of, situation)
     running = {c.name: c.id for c in situation.seen.running}
@@ -89,7 +88,6 @@ def test_every_plan_keeps_the_rules(of: types.Pod, situation: plan.Situation) ->
 
 
 @given(pods(), situations(), st.booleans())
-@settings(max_examples=80, deadline=None)
 def test_every_status_keeps_the_rules(of: types.Pod, situation: plan.Situation, final: bool) -> None:
     given_ = report.Report(
         seen=situation.seen,
@@ -117,7 +115,6 @@ def test_every_status_keeps_the_rules(of: types.Pod, situation: plan.Situation, 
 
 
 @given(st.lists(st.floats(0, 500), min_size=1, max_size=20), st.floats(1, 300))
-@settings(max_examples=80, deadline=None)
 def test_a_crash_delay_stays_between_its_base_and_its_cap(lives: list[float], cap: float) -> None:
     delay: crashloop.Delay | None = None
     now = 0.0

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.iptables import FakeXtables
@@ -95,7 +95,6 @@ async def written(rules: Rules) -> None:
         assert (end.verdict, end.address) == ("delivered", "10.0.0.1")
 
 
-@settings(max_examples=40, deadline=None)
 @given(services, st.lists(texts, max_size=2), st.lists(slices, max_size=2))
 def test_no_service_breaks_the_rules_of_another(
     spec: dict[str, Any], ingress: list[str], found: list[dict[str, Any]]
