@@ -6,12 +6,15 @@ Owns reading and writing the stock format. Must not know how connections are mad
 import base64
 import binascii
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kube.runtime import files
+
+# The stock format has one server a cluster, and leaves room for what others add.
+_SERVERS = "nodeagent/servers"
 
 
 class KubeconfigError(Exception):
@@ -33,6 +36,8 @@ class RestConfig:
     token: str | None = field(default=None, repr=False)
     token_file: Path | None = None
     namespace: str = "default"
+    more_servers: tuple[str, ...] = ()
+    """Other servers of the same cluster, with the same CA, to turn to when the first is silent."""
 
 
 def load(path: Path, context: str | None = None) -> RestConfig:
@@ -60,6 +65,7 @@ def load(path: Path, context: str | None = None) -> RestConfig:
         token=user.get("token"),
         token_file=_beside(path, user.get("tokenFile")),
         namespace=chosen.get("namespace") or "default",
+        more_servers=_more_servers(cluster),
     )
 
 
@@ -109,6 +115,7 @@ def render(
     token: str | None = None,
     cluster: str = "kubernetes",
     namespace: str | None = None,
+    more_servers: Sequence[str] = (),
 ) -> str:
     """A one-context kubeconfig as text; without `user` only the cluster, as cluster-info has it.
 
@@ -126,15 +133,13 @@ def render(
     if token is not None:
         identity["token"] = token
     name = f"{user}@{cluster}"
+    where: dict[str, Any] = {"server": server, "certificate-authority-data": base64.b64encode(ca_data).decode()}
+    if more_servers:
+        where["extensions"] = [{"name": _SERVERS, "extension": {"servers": list(more_servers)}}]
     document = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [
-            {
-                "name": cluster,
-                "cluster": {"server": server, "certificate-authority-data": base64.b64encode(ca_data).decode()},
-            }
-        ],
+        "clusters": [{"name": cluster, "cluster": where}],
         "contexts": [{"name": name, "context": context}] if user else [],
         "current-context": name if user else "",
         "preferences": {},
@@ -143,7 +148,30 @@ def render(
     return yaml.dump(document, sort_keys=False, width=1 << 20)
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def learn_servers(path: Path, servers: Sequence[str]) -> bool:
+    """Have the file name these servers besides its first; whether that changed anything."""
+    import yaml
+
+    document = _read(path)
+    context = _named(document, "contexts", "context", document.get("current-context"), path)
+    cluster = _named(document, "clusters", "cluster", context.get("cluster"), path)
+    more = [each for each in servers if each != cluster.get("server")]
+    if list(_more_servers(cluster)) == more:
+        return False
+    others = [each for each in cluster.get("extensions") or () if each.get("name") != _SERVERS]
+    cluster["extensions"] = [*others, {"name": _SERVERS, "extension": {"servers": more}}]
+    files.replace(path, yaml.dump(document, sort_keys=False, width=1 << 20).encode(), 0o600)
+    return True
+
+
+def _more_servers(cluster: Mapping[str, Any]) -> tuple[str, ...]:
+    for each in cluster.get("extensions") or ():
+        if each.get("name") == _SERVERS:
+            return tuple((each.get("extension") or {}).get("servers") or ())
+    return ()
+
+
+def _read(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
@@ -157,7 +185,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     return document
 
 
-def _named(document: Mapping[str, Any], group: str, kind: str, name: Any, path: Path) -> Mapping[str, Any]:
+def _named(document: Mapping[str, Any], group: str, kind: str, name: Any, path: Path) -> dict[str, Any]:
     for entry in document.get(group) or ():
         if isinstance(entry, dict) and entry.get("name") == name:
             content = entry.get(kind)

@@ -325,6 +325,11 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
+def public_key(pem: bytes) -> object:
+    """The public half of a private key in PEM, to be compared with a certificate's."""
+    return serialization.load_pem_private_key(pem, None).public_key()
+
+
 def _public(key: object) -> bytes:
     assert isinstance(key, ec.EllipticCurvePublicKey)
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)

@@ -2,16 +2,15 @@
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Callable, Coroutine, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from kube import pki, scheme, serve, types
+from kube import pki, scheme, types
 from kube.runtime.component import Deps
 from nodeagent import config, errors
+from nodeagent.certificates import node as certificates
 from nodeagent.cri import client as cri_client
 from nodeagent.eviction import watch
 from nodeagent.images import keeper as images
@@ -60,7 +59,7 @@ class Kubelet:
         await parts.hold_pods()
         async with asyncio.TaskGroup() as group:
             group.create_task(parts.health.run(), name="runtime health")
-            for name, run in parts.with_api():
+            for name, run in (*parts.with_api(), *parts.certificates.runs()):
                 group.create_task(run(), name=name)
             group.create_task(parts.volumes.run(), name="volumes")
             group.create_task(parts.probes.run(), name="probes")
@@ -77,6 +76,7 @@ class Kubelet:
 
     async def _serve(self, parts: "Parts") -> None:
         """The kubelet's own API. What keeps it from serving is told and tried again; pods do not wait for it."""
+        await parts.certificates.serving_there()
         complaint = ""
         while True:
             try:
@@ -130,6 +130,7 @@ class Parts:
             self.folder = manifests.ManifestFolder(
                 settings.static_pods, node_name=settings.node_name, clock=deps.clock, period=settings.file_check
             )
+        self.certificates = certificates.NodeCertificates(settings, deps, ips=lambda: self.node.host_ips)
         self.files = files.PodFiles(settings.root, pod_logs=settings.pod_logs, container_logs=settings.container_logs)
 
     def _pressure(self) -> watch.PressureWatch:
@@ -236,7 +237,7 @@ class Parts:
         return KubeletServer(
             address=_joined(kubelet.address, kubelet.port),
             health_address=_joined(kubelet.healthz_bind_address, kubelet.healthz_port),
-            tls=self._tls,
+            tls=self.certificates.serving_context,
             pods=lambda: view.pods(self.pool),
             runtime=self.runtime,
             client=self._deps.client,
@@ -247,21 +248,6 @@ class Parts:
             figures=self.figures,
             configz=lambda: msgspec.to_builtins(kubelet),
         )
-
-    def _tls(self) -> ssl.SSLContext:
-        settings = self._settings
-        client_ca = Path(settings.client_ca) if settings.client_ca else None
-        cert, key = Path(settings.serving_cert), Path(settings.serving_key)
-        if not settings.serving_cert:
-            folder = settings.root / "pki"
-            pair = pki.node_serving(
-                pki.ensure_ca(folder, "kubelet-ca", cn=f"{settings.node_name}-ca"),
-                name=settings.node_name,
-                ips=self.node.host_ips,
-            )
-            pki.write_pair(folder, "kubelet", pair)
-            cert, key = folder / "kubelet.crt", folder / "kubelet.key"
-        return serve.tls_context(cert, key, client_ca)
 
     def _runtime_changed(self) -> None:
         self.node.changed()

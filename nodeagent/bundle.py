@@ -86,6 +86,7 @@ async def agent(settings: Settings, documents: Documents, *, only: Sequence[str]
     """The components of a node, sharing client, informers and events."""
     from kube.client.informer import Informers
     from kube.runtime import clock, supervise
+    from nodeagent.node import servers
 
     system = clock.SystemClock()
     client = connect(settings)
@@ -98,6 +99,7 @@ async def agent(settings: Settings, documents: Documents, *, only: Sequence[str]
         async with asyncio.TaskGroup() as group:
             shared = []
             if not settings.standalone:
+                servers.follow(informers, client.transport, kubeconfig=Path(settings.agent.kubeconfig), group=group)
                 shared += [
                     group.create_task(informers.run(), name="informers"),
                     group.create_task(deps.events.run(), name="events"),
@@ -112,7 +114,7 @@ async def agent(settings: Settings, documents: Documents, *, only: Sequence[str]
 def connect(settings: Settings) -> Client:
     """The client of the kubeconfig's identity."""
     from kube import kubeconfig
-    from kube.client.http import HttpTransport
+    from kube.client.failover import FailoverTransport
     from kube.client.rest import Client
 
     if settings.standalone:
@@ -123,7 +125,7 @@ def connect(settings: Settings) -> Client:
         rest = kubeconfig.load(Path(settings.agent.kubeconfig))
     except kubeconfig.KubeconfigError as e:
         raise errors.ConfigError(str(e)) from e
-    return Client(HttpTransport(rest), user_agent=f"nodeagent/{VERSION}")
+    return Client(FailoverTransport(rest), user_agent=f"nodeagent/{VERSION}")
 
 
 def dependencies(settings: Settings, client: Client, informers: Any, system: Any) -> Deps:

@@ -77,6 +77,8 @@ class KubeletConfiguration(documents.Section, frozen=True, kw_only=True):
     healthz_port: int = 10248
     tls_cert_file: str = ""
     tls_private_key_file: str = ""
+    rotate_certificates: bool = False
+    server_tls_bootstrap: bool = msgspec.field(name="serverTLSBootstrap", default=False)
     authentication: Authentication = Authentication()
     container_runtime_endpoint: str = ""
     cluster_dns: list[str] = msgspec.field(name="clusterDNS", default_factory=list)

@@ -59,6 +59,10 @@ class Client:
         body = await self._ask("GET", resource.path(namespace=namespace, name=name))
         return msgspec.json.decode(body) if type is dict else types.decode(body, type)
 
+    async def get_path(self, path: str) -> Object:
+        """What is at a path that is no resource, such as /version."""
+        return cast(Object, msgspec.json.decode(await self._ask("GET", path)))
+
     async def list(
         self,
         resource: Resource,

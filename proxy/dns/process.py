@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from kube import kubeconfig
-from kube.client.http import HttpTransport
+from kube.client.failover import FailoverTransport
 from kube.client.informer import Informers
 from kube.client.rest import Client
 from kube.runtime import config as documents
@@ -42,7 +42,7 @@ def main(path: str, *, log_level: str, show: str | None = None) -> int:
 
 async def serve(config: DNSConfiguration, *, path: Path) -> None:
     """Client, informers and the one component, supervised."""
-    client = Client(HttpTransport(kubeconfig.load(Path(config.kubeconfig))), user_agent="nodeagent-dns")
+    client = Client(FailoverTransport(kubeconfig.load(Path(config.kubeconfig))), user_agent="nodeagent-dns")
     clock = SystemClock()
     informers = Informers(client, clock=clock)
 
@@ -68,7 +68,7 @@ async def serve(config: DNSConfiguration, *, path: Path) -> None:
 
 async def _print(config: DNSConfiguration, show: str) -> None:
     """Reads the objects once and writes their names to standard output. Raises TimeoutError."""
-    client = Client(HttpTransport(kubeconfig.load(Path(config.kubeconfig))), user_agent="nodeagent-dns")
+    client = Client(FailoverTransport(kubeconfig.load(Path(config.kubeconfig))), user_agent="nodeagent-dns")
     informers = Informers(client, clock=SystemClock())
     found = Zone(config.cluster_domain, ttl=config.ttl, pods=config.pods, serial=int(time.time()))
     feed = Feed(config, found, informers, searches=())
