@@ -30,13 +30,18 @@ def register(subparsers: "Subparsers") -> None:
 
 
 def _load(args: argparse.Namespace) -> int:
+    return load(args, local=True)
+
+
+def load(args: argparse.Namespace, *, local: bool) -> int:
+    """Put `args.file` on the nodes of the lab; on this machine when there is no lab and `local` allows it."""
     from nodeagent.cli import terminal
     from nodeagent.lab import archives, errors
 
     screen = terminal.standard(as_json=args.output == "json")
     try:
         names = archives.names(args.file)
-        places = _places(args)
+        places = _places(args, local=local)
         for argv in places.values():
             archives.put(args.file, argv=argv, seconds=SECONDS)
     except errors.LabError as error:
@@ -53,7 +58,10 @@ def _list(args: argparse.Namespace) -> int:
 
     screen = terminal.standard(as_json=args.output == "json")
     try:
-        found = {node: processes.run([*argv, "ls", "-q"]).decode().split() for node, argv in _places(args).items()}
+        found = {
+            node: processes.run([*argv, "ls", "-q"]).decode().split()
+            for node, argv in _places(args, local=True).items()
+        }
     except errors.LabError as error:
         screen.fail(error)
         return 1
@@ -63,15 +71,15 @@ def _list(args: argparse.Namespace) -> int:
     return 0
 
 
-def _places(args: argparse.Namespace) -> dict[str, list[str]]:
+def _places(args: argparse.Namespace, *, local: bool) -> dict[str, list[str]]:
     """Node -> the command that speaks to its containerd."""
     from nodeagent.lab import cluster, errors, processes
 
     try:
         running = cluster.running(args.directory.absolute())
     except errors.NotRunning:
-        if args.node:
+        if args.node or not local:
             raise
         return {"this machine": list(LOCAL)}
-    nodes = [args.node] if args.node else running.record.nodes
+    nodes = [args.node] if args.node else [name for name in running.record.nodes if name not in running.record.killed]
     return {node: processes.inside(running.first(node).pid, LOCAL) for node in nodes}

@@ -1,4 +1,4 @@
-"""`nodeagent lab`: a cluster on this machine, up, down, looked at and entered.
+"""`nodeagent lab`: a cluster on this machine, up, down, looked at and entered. `machines` is what is done to its parts.
 
 Owns the words and the order of what is shown. The lab itself is `nodeagent.lab`, imported only when a command runs.
 """
@@ -7,6 +7,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nodeagent.cli import machines
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -14,15 +16,26 @@ if TYPE_CHECKING:
     from nodeagent.lab import cluster, phases
 
 DIRECTORY = Path(".lab")
+MORE = """each lab lives in a directory of its own (--directory), and labs stand side by side:
+  nodeagent lab up --nodes 3 --detach
+  nodeagent lab kubectl get nodes
+  nodeagent lab partition node-1 node-2
+  nodeagent lab down"""
 
 
 def register(subparsers: "Subparsers") -> None:
     """Add the `lab` command and its verbs."""
-    parser = subparsers.add_parser("lab", help="a cluster on this machine, in namespaces")
+    parser = subparsers.add_parser(
+        "lab",
+        help="a cluster on this machine, in namespaces",
+        description="A cluster on this machine: each node in namespaces of its own, with its own containerd.",
+        epilog=MORE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     up = _verb(verbs, "up", "start a cluster, prove it, and keep it until Ctrl-C", _up)
     up.add_argument("--nodes", type=int, default=1, help="how many nodes (1 to 20; default 1)")
-    up.add_argument("--port", type=int, default=6443, help="the API's port on 127.0.0.1 (0: any free one)")
+    up.add_argument("--port", type=int, help="the API's port on 127.0.0.1 (default 6443, or any free one; 0: any)")
     up.add_argument("--detach", action="store_true", help="return and leave the cluster running")
     up.add_argument("--no-proof", action="store_true", help="do not run the demonstration")
     up.add_argument("--no-outside", action="store_true", help="no way out of the lab, even if there is one")
@@ -31,6 +44,10 @@ def register(subparsers: "Subparsers") -> None:
     enter = _verb(verbs, "exec", "run a command in a machine", _exec)
     enter.add_argument("machine", help="server, node-1, ...")
     enter.add_argument("command", nargs=argparse.REMAINDER, help="-- COMMAND...")
+    load = _verb(verbs, "load-image", "put a docker or OCI archive on the nodes", _load_image)
+    load.add_argument("file", type=Path, help="what `docker save` or `skopeo copy ... oci-archive:` wrote")
+    load.add_argument("--node", help="only this node (default: all)")
+    machines.register(verbs, _verb)
 
 
 def _verb(verbs: "Subparsers", name: str, text: str, run: object) -> argparse.ArgumentParser:
@@ -108,13 +125,15 @@ def _stay(running: "cluster.Running", screen: "terminal.Terminal") -> int:
     """Wait for Ctrl-C or SIGTERM, then remove the lab; return at once when somebody else has."""
     import signal
 
-    from nodeagent.lab import cluster
+    from nodeagent.lab import cluster, errors
 
     wanted = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
     screen.say("Running until Ctrl-C, which removes it all.")
     while signal.sigtimedwait(wanted, 1.0) is None:
-        if not cluster.is_up(running.record):
+        try:
+            cluster.running(running.plan.directory)
+        except errors.NotRunning:
             screen.say("The lab is gone.")
             break
     screen.say("Removing the lab.")
@@ -143,7 +162,7 @@ def _down(args: argparse.Namespace) -> int:
 
 def _status(args: argparse.Namespace) -> int:
     from nodeagent.cli import tables, terminal
-    from nodeagent.lab import cluster, errors, machine
+    from nodeagent.lab import cluster, errors
 
     screen = terminal.standard(as_json=args.output == "json")
     try:
@@ -152,14 +171,35 @@ def _status(args: argparse.Namespace) -> int:
         screen.fail(error)
         return 1
     rows = [
-        (each.name, each.ip, service.name, str(machine.service_pid(running.first(each.name), service.name) or "down"))
+        (each.name, each.ip, service.name, _state(running, each.name, service.name))
         for each in running.plan.machines
         for service in each.services
     ]
     headers = ("MACHINE", "ADDRESS", "SERVICE", "PID")
+    api, config = f"https://127.0.0.1:{running.record.port}", running.plan.kubeconfig
     screen.say(tables.table(headers, rows))
-    screen.result({"services": [dict(zip((h.lower() for h in headers), row, strict=True)) for row in rows]})
+    screen.say(f"\nAPI: {api}   kubeconfig: {config}")
+    for one, other in running.record.cuts:
+        screen.say(f"cut: {one} | {other} (nodeagent lab heal mends it)")
+    services = [dict(zip((h.lower() for h in headers), row, strict=True)) for row in rows]
+    cuts, killed = running.record.cuts, running.record.killed
+    screen.result({"api": api, "kubeconfig": str(config), "services": services, "killed": killed, "cut": cuts})
     return 0
+
+
+def _state(running: "cluster.Running", name: str, service: str) -> str:
+    """A service's process id on the host, or why it has none."""
+    from nodeagent.lab import machine
+
+    if name in running.record.killed:
+        return "killed"
+    return str(machine.service_pid(running.first(name), service) or "down")
+
+
+def _load_image(args: argparse.Namespace) -> int:
+    from nodeagent.cli import image
+
+    return image.load(args, local=False)
 
 
 def _exec(args: argparse.Namespace) -> int:

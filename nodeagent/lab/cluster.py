@@ -30,6 +30,7 @@ from nodeagent.lab import (
     state,
     underlay,
 )
+from nodeagent.lab.plan import Machine
 
 SOURCE = Path(__file__).resolve().parents[2]
 
@@ -38,12 +39,13 @@ SOURCE = Path(__file__).resolve().parents[2]
 class Options:
     """What a user may choose.
 
-    `port` 0 takes any free one. `services` limits what runs, for tests of the machines alone.
+    `port` 0 takes any free one, None the usual one or, where that is taken, any.
+    `services` limits what runs, for tests of the machines alone.
     """
 
     directory: Path
     nodes: int = 1
-    port: int = plan.API_PORT
+    port: int | None = plan.API_PORT
     outside: bool = True
     services: frozenset[str] | None = None
 
@@ -65,12 +67,28 @@ class Running:
     plan: plan.Lab
     record: state.Record
 
+    def machine(self, name: str) -> Machine:
+        """The machine of this name. Raises LabError when there is none."""
+        for each in self.plan.machines:
+            if each.name == name:
+                return each
+        known = ", ".join(each.name for each in self.plan.machines)
+        raise errors.LabError(f"no machine {name!r} in this lab; it has {known}")
+
     def first(self, name: str) -> state.Process:
-        """The first process of this machine. Raises LabError when there is no such machine."""
+        """The first process of this machine. Raises LabError when there is no such machine, or it was killed."""
+        self.machine(name)
         found = self.record.process(name)
-        if found is None or name not in ("server", *self.record.nodes):
-            known = ", ".join(("server", *self.record.nodes))
-            raise errors.LabError(f"no machine {name!r} in this lab; it has {known}")
+        if found is None:
+            raise errors.LabError(f"machine {name} was killed", hint=f"nodeagent lab start {name}")
+        return found
+
+    @property
+    def keeper(self) -> state.Process:
+        """The process that keeps the network between the machines."""
+        found = self.record.process(underlay.KEEPER)
+        if found is None:
+            raise errors.NotRunning(f"the lab in {self.plan.directory} has lost its network", hint="nodeagent lab down")
         return found
 
 
@@ -93,13 +111,15 @@ def up(options: Options, *, report: phases.Phases) -> Running:
 def _refuse_a_second(options: Options) -> None:
     record = state.load(options.directory)
     if record is not None and record.ready and is_up(record):
-        raise errors.LabError(f"the lab in {options.directory} is already up", hint="./dev down removes it")
+        raise errors.LabError(
+            f"the lab in {options.directory} is already up", hint=f"nodeagent lab down --directory {options.directory}"
+        )
 
 
 def _make(options: Options, *, report: phases.Phases) -> Running:
     record = state.Record(name=options.name, cgroup=f"{plan.CGROUP_PARENT}/{options.name}")
     with contextlib.ExitStack() as stack:
-        api = stack.enter_context(_loopback(options.port))
+        api = stack.enter_context(loopback(_port(options.port)))
         record.port = api.getsockname()[1]
         program, version = containerd.find()
         host = plan.Host(python=sys.executable, containerd=program, source=SOURCE, visible=visible_paths())
@@ -131,8 +151,21 @@ def _limited(lab: plan.Lab, services: frozenset[str] | None) -> plan.Lab:
     return lab if services is None else plan.limited(lab, services=services)
 
 
+def _port(wanted: int | None) -> int:
+    """The port asked for; without a wish the usual one where it is free, else 0: any."""
+    if wanted is not None:
+        return wanted
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("127.0.0.1", plan.API_PORT))
+        except OSError:
+            return 0
+    return plan.API_PORT
+
+
 @contextlib.contextmanager
-def _loopback(port: int) -> Iterator[socket.socket]:
+def loopback(port: int) -> Iterator[socket.socket]:
     """The API's socket on the host. The server inside inherits it; ours is closed when it has."""
     with socket.socket() as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -147,12 +180,13 @@ def _loopback(port: int) -> Iterator[socket.socket]:
 
 
 def visible_paths() -> tuple[Path, ...]:
-    """Folders that must look the same in every machine: the source, and Python where it is not on the root file
-    system.
+    """Folders that must look the same in every machine: the source, and Python where the machine would not see it:
+    not on the root file system, or in a folder the machine has its own of.
     """
     wanted = [SOURCE, Path(sys.prefix), Path(sys.base_prefix)]
     root = os.stat("/").st_dev
-    found = [path for path in wanted if path == SOURCE or path.stat().st_dev != root]
+    own = [Path(folder) for folder in ("/tmp", "/run", *plan.DATA_FOLDERS)]
+    found = [p for p in wanted if p == SOURCE or p.stat().st_dev != root or any(each in p.parents for each in own)]
     return tuple(path for path in dict.fromkeys(found) if not any(other in path.parents for other in found))
 
 
@@ -191,7 +225,7 @@ def _start_machines(lab: plan.Lab, *, host: plan.Host, record: state.Record, out
     for each in lab.machines:
         starting.append(machine.launch(each, host=host))
         _note(lab, record, starting[-1].first)
-    underlay.configure(keeper, "".join(plan.cable_batch(s.machine.name, s.first.pid) for s in starting))
+    underlay.configure(keeper, "".join(plan.cable_batch(s.machine, s.first.pid) for s in starting))
     for one in starting:
         machine.finish(one)
 
@@ -219,15 +253,18 @@ def running(directory: Path) -> Running:
     """The lab that runs in this directory. Raises NotRunning when there is none."""
     record = state.load(directory) if directory.is_dir() else None
     if record is None or not is_up(record):
-        raise errors.NotRunning(f"no lab is up in {directory}", hint="./dev up --detach starts one")
+        raise errors.NotRunning(
+            f"no lab is up in {directory}", hint="nodeagent lab up --detach (in a clone: ./dev up --detach)"
+        )
     host = plan.Host(python=sys.executable, containerd="containerd", source=SOURCE)
     return Running(plan=plan.plan(record.name, directory=directory, nodes=len(record.nodes), host=host), record=record)
 
 
 def is_up(record: state.Record) -> bool:
-    """Whether every process the lab cannot be without is still there."""
+    """Whether every process the lab cannot be without is still there; machines killed on purpose may be down."""
     needed = [process for process in record.processes if process.name != underlay.OUTSIDE]
-    return len(needed) > len(record.nodes) and all(machine.alive(process) for process in needed)
+    complete = len(needed) + len(record.killed) == len(record.nodes) + 2  # the server, and the underlay's keeper
+    return complete and all(machine.alive(process) for process in needed)
 
 
 def down(directory: Path) -> bool:

@@ -250,7 +250,17 @@ def underlay_batch() -> str:
     )
 
 
-def cable_batch(name: str, pid: int) -> str:
-    """`ip -batch` lines, in the underlay, for the link to one machine whose network namespace is that of `pid`."""
-    port = f"to-{name}"
-    return f"link add {port} type veth peer name eth0 netns {pid}\nlink set {port} master underlay up\n"
+def port_of(name: str) -> str:
+    """The bridge's port to a machine."""
+    return f"to-{name}"
+
+
+def cable_batch(machine: Machine, pid: int) -> str:
+    """`ip -batch` lines, in the underlay, for the link to one machine whose network namespace is that of `pid`.
+
+    A machine keeps its hardware address when it boots again: the others know it by that.
+    """
+    port, hardware = port_of(machine.name), "02:00:" + machine.address.ip.packed.hex(":")
+    return (
+        f"link add {port} type veth peer name eth0 address {hardware} netns {pid}\nlink set {port} master underlay up\n"
+    )

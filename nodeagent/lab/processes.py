@@ -98,7 +98,9 @@ def run(argv: Sequence[str], *, stdin: bytes = b"", seconds: float = COMMAND_SEC
     try:
         done = subprocess.run(argv, input=stdin, capture_output=True, timeout=seconds, check=False)
     except FileNotFoundError as error:
-        raise errors.LabError(f"{argv[0]} is not installed", hint="./dev up installs what is missing") from error
+        raise errors.LabError(
+            f"{argv[0]} is not installed", hint="nodeagent lab up names the package (in a clone, ./dev up installs it)"
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise errors.LabError(f"{' '.join(argv[:6])} did not end within {seconds:.0f} s") from error
     if done.returncode != 0:

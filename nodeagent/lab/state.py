@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from nodeagent.lab import errors
@@ -31,7 +31,8 @@ class Process:
 class Record:
     """The lab's own account of itself.
 
-    `processes` holds the underlay's keeper, slirp4netns and each machine's first process.
+    `processes` holds the underlay's keeper, slirp4netns and the first process of each machine that is not `killed`;
+    `cuts` the pairs of machines whose wire is cut.
     """
 
     name: str
@@ -40,6 +41,8 @@ class Record:
     ready: bool = False
     nodes: list[str] = field(default_factory=list)
     processes: list[Process] = field(default_factory=list)
+    killed: list[str] = field(default_factory=list)
+    cuts: list[list[str]] = field(default_factory=list)
 
     def process(self, name: str) -> Process | None:
         """The recorded process of this name."""
@@ -64,11 +67,30 @@ def load(directory: Path) -> Record | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise errors.LabError(f"{directory / FILE} cannot be read: {error}", hint="./dev down") from error
+        raise errors.LabError(
+            f"{directory / FILE} cannot be read: {error}", hint="nodeagent lab down (in a clone: ./dev down)"
+        ) from error
     if document.pop("version", None) != VERSION:
-        raise errors.LabError(f"{directory / FILE} was written by another version", hint="./dev down")
+        raise errors.LabError(
+            f"{directory / FILE} was written by another version", hint="nodeagent lab down (in a clone: ./dev down)"
+        )
     document["processes"] = [Process(**entry) for entry in document["processes"]]
     return Record(**document)
+
+
+@contextlib.contextmanager
+def changing(directory: Path, record: Record) -> Iterator[Record]:
+    """Hold the directory, bring `record` up to date, and write down what the body made of it, even when it failed."""
+    with locked(directory):
+        current = load(directory)
+        if current is None:
+            raise errors.NotRunning(f"the lab in {directory} is gone")
+        for each in fields(current):
+            setattr(record, each.name, getattr(current, each.name))
+        try:
+            yield record
+        finally:
+            save(directory, record)
 
 
 @contextlib.contextmanager

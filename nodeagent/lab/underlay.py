@@ -68,6 +68,11 @@ def configure(keeper: state.Process, batch: str) -> None:
     processes.run(processes.network_of(keeper.pid, ["ip", "-batch", "-"]), stdin=batch.encode())
 
 
+def filter(keeper: state.Process, rules: str) -> None:
+    """Apply nft's text in the underlay, whole or not at all."""
+    processes.run(processes.network_of(keeper.pid, ["nft", "-f", "-"]), stdin=rules.encode())
+
+
 def open_outside(keeper: state.Process, directory: Path, *, cgroups: list[Path]) -> state.Process | None:
     """Give the machines a way out through a user-mode network.
 
@@ -97,7 +102,7 @@ def _masquerade(keeper: state.Process) -> None:
         "table ip outside {\n chain postrouting {\n  type nat hook postrouting priority 100;\n"
         f"  ip saddr {plan.UNDERLAY} oifname outside masquerade\n }}\n}}\n"
     )
-    processes.run(processes.network_of(keeper.pid, ["nft", "-f", "-"]), stdin=rules.encode())
+    filter(keeper, rules)
 
 
 def resolvers(*, outside: bool) -> list[str]:

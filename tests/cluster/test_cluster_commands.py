@@ -91,10 +91,28 @@ def test_a_detached_lab_is_looked_at_entered_given_an_image_and_removed(director
     assert run("lab", "exec", *place, "node-1", "--", "hostname").stdout == "node-1\n"
     run("lab", "exec", *place, "node-9", "--", "true", code=1)
 
+    assert json.loads(run("lab", "partition", "node-1", "server", "--output", "json", *place).stdout) == {
+        "cut": [["node-1", "server"]]
+    }
+    assert "cut: node-1 | server (nodeagent lab heal mends it)" in run("lab", "status", *place).stdout
+    assert run("lab", "heal", *place).stdout == "all wires are whole\n"
+    assert "agent was restarted on node-1" in run("lab", "restart", "agent", *place).stdout
+    assert (
+        "no service 'kubelet' on server, node-1; there are" in run("lab", "restart", "kubelet", *place, code=1).stderr
+    )
+    assert "agent ended with exit code 0" in run("lab", "logs", "node-1", "init", *place).stdout
+    run("lab", "logs", "node-9", *place, code=1)
+    assert run("lab", "kill", "node-1", *place).stdout.startswith("node-1 is dead")
+    assert "try: nodeagent lab start node-1" in run("lab", "exec", *place, "node-1", "--", "true", code=1).stderr
+    assert json.loads(run("lab", "status", "--output", "json", *place).stdout)["killed"] == ["node-1"]
+    run("lab", "start", "node-1", *place)
+    wait = ("wait", "--for=condition=Ready", "node/node-1", "--timeout=60s")
+    assert "condition met" in run("lab", "kubectl", *place, "--", *wait).stdout
+
     archive = tmp_path / "brought.tar"
     image = images.Image(name="example.test/brought:2", files={"bin/true": b"x"}, links={})
     archive.write_bytes(images.archive(image, architecture=images.own_architecture()))
-    assert "example.test/brought:2 is on node-1" in run("image", "load", str(archive), *place).stdout
+    assert "example.test/brought:2 is on node-1" in run("lab", "load-image", str(archive), *place).stdout
     assert "example.test/brought:2" in run("image", "ls", *place).stdout
     run("image", "load", str(archive), "--node", "node-7", *place, code=1)
 

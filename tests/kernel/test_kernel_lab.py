@@ -11,7 +11,7 @@ from pathlib import Path
 import census
 import pytest
 
-from nodeagent.lab import cluster, containerd, errors, images, leftovers, machine, phases, state
+from nodeagent.lab import cluster, containerd, errors, images, leftovers, machine, operate, phases, state
 
 pytestmark = pytest.mark.usefixtures("programs")
 
@@ -132,6 +132,64 @@ def test_a_killed_containerd_comes_back_by_itself(two: cluster.Running) -> None:
     os.kill(pid, signal.SIGKILL)
     wait_for_other(two, "containerd", pid)
     containerd.wait_until_up(two.first("node-1"))
+
+
+def reaches(running: cluster.Running, name: str, address: str) -> bool:
+    return sh(running, name, f"busybox ping -c 1 -W 1 {address} >/dev/null && echo yes || echo no") == "yes"
+
+
+def test_a_cut_wire_parts_two_machines_and_no_others_until_it_is_mended(two: cluster.Running) -> None:
+    assert operate.partition(two, "node-1", ["node-2"]) == [("node-1", "node-2")]
+    assert not reaches(two, "node-1", "192.168.77.12")
+    assert not reaches(two, "node-2", "192.168.77.11")
+    assert reaches(two, "node-1", "192.168.77.2")
+    assert operate.partition(two, "server") == [("node-1", "node-2"), ("node-1", "server"), ("node-2", "server")]
+    assert not reaches(two, "node-1", "192.168.77.2")
+    assert operate.heal(two, "server") == [("node-1", "node-2")]
+    assert reaches(two, "node-1", "192.168.77.2")
+    assert operate.heal(two) == []
+    assert reaches(two, "node-1", "192.168.77.12")
+
+
+def test_a_machine_that_is_no_machine_cannot_be_parted_killed_or_started(two: cluster.Running) -> None:
+    with pytest.raises(errors.LabError, match="it has server, node-1, node-2"):
+        operate.partition(two, "node-1", ["node-7"])
+    with pytest.raises(errors.LabError, match="cannot be cut off from itself"):
+        operate.partition(two, "node-1", ["node-1"])
+    with pytest.raises(errors.LabError, match="it has server, node-1, node-2"):
+        operate.kill(two, "underlay")
+    with pytest.raises(errors.LabError, match="node-1 is running already"):
+        operate.start(two, "node-1")
+
+
+def test_a_killed_machine_boots_again_with_its_disk_and_without_its_memory(two: cluster.Running) -> None:
+    sh(two, "node-2", "echo kept > /etc/kept; echo lost > /run/lost")
+    operate.partition(two, "node-1", ["node-2"])
+    operate.kill(two, "node-2")
+    assert leftovers.members(two.plan.nodes[1].cgroup) == set()
+    assert cluster.is_up(two.record)
+    with pytest.raises(errors.LabError, match="node-2 was killed") as caught:
+        two.first("node-2")
+    assert caught.value.hint == "nodeagent lab start node-2"
+    operate.start(two, "node-2")
+    assert sh(two, "node-2", "cat /etc/kept; ls /run/lost 2>/dev/null || echo gone") == "kept\ngone"
+    containerd.wait_until_up(two.first("node-2"))
+    assert images.BUSYBOX in sh(two, "node-2", "ctr -n k8s.io images ls -q")
+    assert not reaches(two, "node-1", "192.168.77.12"), "a cut wire stays cut"
+    operate.heal(two)
+    assert reaches(two, "node-1", "192.168.77.12")
+    assert cluster.running(two.plan.directory).record == two.record
+
+
+def test_a_service_is_restarted_where_it_runs(two: cluster.Running) -> None:
+    names = ["node-1", "node-2"]
+    before = [machine.service_pid(two.first(name), "containerd") for name in names]
+    assert operate.restart(two, "containerd", machines=["node-2"]) == ["node-2"]
+    after = [machine.service_pid(two.first(name), "containerd") for name in names]
+    assert before[0] == after[0]
+    assert before[1] != after[1]
+    with pytest.raises(errors.LabError, match="no service 'nothing'"):
+        operate.restart(two, "nothing")
 
 
 def test_a_second_lab_in_the_same_directory_is_refused(two: cluster.Running) -> None:

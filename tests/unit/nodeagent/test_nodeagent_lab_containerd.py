@@ -58,6 +58,11 @@ def test_the_oom_score_is_left_alone_where_root_may_not_lower_it(capabilities: s
     assert containerd.may_lower_oom_score(f"Name:\tx\nCapEff:\t{capabilities}\n") is allowed
 
 
+@pytest.fixture(autouse=True)
+def socket_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containerd, "listens", lambda first: True)
+
+
 @pytest.mark.parametrize("line", ["", "io.containerd.grpc.v1           cri    linux/amd64    error"])
 def test_a_containerd_without_working_cri_is_told_with_its_machine(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     listing = f"TYPE   ID   PLATFORMS   STATUS\nio.containerd.grpc.v1   images   -   ok\n{line}\n"

@@ -104,8 +104,9 @@ def test_a_limited_lab_keeps_its_machines_and_drops_other_services() -> None:
 
 
 def test_the_cable_puts_one_end_into_the_machine_and_the_other_on_the_bridge() -> None:
-    assert plan.cable_batch("node-1", 42) == (
-        "link add to-node-1 type veth peer name eth0 netns 42\nlink set to-node-1 master underlay up\n"
+    assert plan.cable_batch(lab().nodes[0], 42) == (
+        "link add to-node-1 type veth peer name eth0 address 02:00:c0:a8:4d:0b netns 42\n"
+        "link set to-node-1 master underlay up\n"
     )
 
 
