@@ -334,6 +334,14 @@ class ReplicaSet(Projection):
     status: ReplicaSetStatus = msgspec.field(default_factory=ReplicaSetStatus)
 
 
+class ReplicationController(Projection):
+    """A ReplicationController: a ReplicaSet whose selector is a map of labels."""
+
+    metadata: Meta
+    spec: ReplicaSetSpec = msgspec.field(default_factory=ReplicaSetSpec)
+    status: ReplicaSetStatus = msgspec.field(default_factory=ReplicaSetStatus)
+
+
 class RollingUpdate(Projection):
     """Surge and unavailability, absolute or in percent."""
 

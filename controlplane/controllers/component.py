@@ -31,6 +31,7 @@ SHARED = {
     scheme.SERVICES: projection.Service,
     scheme.ENDPOINTS: projection.Endpoints,
     scheme.REPLICA_SETS: projection.ReplicaSet,
+    scheme.REPLICATION_CONTROLLERS: projection.ReplicationController,
     scheme.DEPLOYMENTS: projection.Deployment,
     scheme.CERTIFICATE_SIGNING_REQUESTS: projection.SigningRequest,
 }
@@ -56,6 +57,7 @@ class Controllers:
             serviceaccount.accounts(deps).loop,
             serviceaccount.root_ca(deps, pem=root_ca_pem).loop,
             replicaset.Controller(deps).loop,
+            replicaset.Controller(deps, type=projection.ReplicationController).loop,
             deployment.Controller(deps).loop,
             endpoints.Controller(deps).loop,
             endpointslice.Controller(deps).loop,

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from controlplane.controllers import podstate, reconcile, replicaset, writes
-from controlplane.projection import Condition, Pod, ReplicaSet
+from controlplane.projection import Condition, Pod, ReplicaSet, ReplicationController
 from kube import scheme, status
 from kube.client.events import EventRecorder
 from kube.client.informer import Informers
@@ -184,7 +184,9 @@ def test_a_failure_shows_and_goes_when_it_is_over() -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(server: FakeApiServer) -> AsyncIterator[replicaset.Controller]:
+async def running(
+    server: FakeApiServer, *, type: type[ReplicaSet] | type[ReplicationController] = ReplicaSet
+) -> AsyncIterator[replicaset.Controller]:
     clock, client = LoopClock(), server.client()
     informers = Informers(client, clock=clock)
     events = EventRecorder(client, component="test", host="", clock=clock)
@@ -197,7 +199,7 @@ async def running(server: FakeApiServer) -> AsyncIterator[replicaset.Controller]
         node_name="",
         node_ip="",
     )
-    controller = replicaset.Controller(deps)
+    controller = replicaset.Controller(deps, type=type)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(each.run()) for each in (informers, events, controller.loop)]
         yield controller
@@ -246,6 +248,28 @@ async def test_refused_pods_are_told_and_tried_again_with_patience() -> None:
         [found] = server.all(scheme.REPLICA_SETS)
         assert found["status"]["replicas"] == 4
         assert "conditions" not in found["status"]
+
+
+@pytest.mark.looptime
+async def test_a_replication_controller_keeps_pods_by_its_map_of_labels_and_lets_strays_go() -> None:
+    server, clock = FakeApiServer(), LoopClock()
+    made = replica_set(2)
+    made["metadata"]["name"], made["spec"]["selector"] = "old", {"app": "web"}
+    server.put(scheme.REPLICATION_CONTROLLERS, made)
+    server.put(scheme.PODS, pod("found", owners=(), ready="00:10"))
+    async with running(server, type=ReplicationController):
+        await clock.sleep(1)
+        pods = server.all(scheme.PODS)
+        assert {one["metadata"]["ownerReferences"][0]["kind"] for one in pods} == {"ReplicationController"}
+        assert len(pods) == 2
+        stray = server.find(scheme.PODS, "found", namespace="default")
+        assert stray is not None
+        server.put(scheme.PODS, {**stray, "metadata": {**stray["metadata"], "labels": {"app": "debug"}}})
+        await clock.sleep(1)
+        assert len(server.all(scheme.PODS)) == 3
+        [found] = server.all(scheme.REPLICATION_CONTROLLERS)
+        assert found["status"]["replicas"] == 2
+        assert "terminatingReplicas" not in found["status"], "a field ReplicationControllers do not have"
 
 
 @pytest.mark.looptime
