@@ -178,6 +178,11 @@ CERTIFICATE_SIGNING_REQUESTS = _resource(
 LEASES = _resource("coordination.k8s.io", "Lease", "leases")
 ENDPOINT_SLICES = _resource("discovery.k8s.io", "EndpointSlice", "endpointslices")
 EVENTS_V1 = _resource("events.k8s.io", "Event", "events", ("ev",), storage="events")
+_FLOW = "flowcontrol.apiserver.k8s.io"
+FLOW_SCHEMAS = _resource(_FLOW, "FlowSchema", "flowschemas", namespaced=False, subresources=_STATUS)
+PRIORITY_LEVEL_CONFIGURATIONS = _resource(
+    _FLOW, "PriorityLevelConfiguration", "prioritylevelconfigurations", namespaced=False, subresources=_STATUS
+)
 INGRESS_CLASSES = _resource("networking.k8s.io", "IngressClass", "ingressclasses", namespaced=False)
 INGRESSES = _resource("networking.k8s.io", "Ingress", "ingresses", ("ing",), subresources=_STATUS)
 IP_ADDRESSES = Resource("networking.k8s.io", "v1", "IPAddress", "ipaddresses", "ipaddress", False, ("ip",))
@@ -190,7 +195,14 @@ POD_DISRUPTION_BUDGETS = _resource(
 PRIORITY_CLASSES = _resource("scheduling.k8s.io", "PriorityClass", "priorityclasses", ("pc",), namespaced=False)
 CSI_DRIVERS = _resource("storage.k8s.io", "CSIDriver", "csidrivers", namespaced=False)
 CSI_NODES = _resource("storage.k8s.io", "CSINode", "csinodes", namespaced=False)
+CSI_STORAGE_CAPACITIES = _resource("storage.k8s.io", "CSIStorageCapacity", "csistoragecapacities")
 STORAGE_CLASSES = _resource("storage.k8s.io", "StorageClass", "storageclasses", ("sc",), namespaced=False)
+VOLUME_ATTACHMENTS = _resource(
+    "storage.k8s.io", "VolumeAttachment", "volumeattachments", namespaced=False, subresources=_STATUS
+)
+VOLUME_ATTRIBUTES_CLASSES = _resource(
+    "storage.k8s.io", "VolumeAttributesClass", "volumeattributesclasses", ("vac",), namespaced=False
+)
 
 _AUTHENTICATION = "authentication.k8s.io"
 SELF_SUBJECT_REVIEWS = _resource(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from controlplane.apiserver.registry import (
+    attachment,
     batch,
     certificates,
     cluster,
@@ -13,6 +14,7 @@ from controlplane.apiserver.registry import (
     deployment,
     endpoint,
     event,
+    flowcontrol,
     networking,
     pod,
     policies,
@@ -32,12 +34,14 @@ STRATEGIES: Mapping[str, Callable[[Resource], Strategy]] = MappingProxyType(
         "cronjobs.batch": batch.CronJobs,
         "csidrivers.storage.k8s.io": storage.CSIDrivers,
         "csinodes.storage.k8s.io": storage.CSINodes,
+        "csistoragecapacities.storage.k8s.io": attachment.CSIStorageCapacities,
         "daemonsets.apps": sets.DaemonSets,
         "deployments.apps": deployment.Deployments,
         "endpoints": endpoint.Endpoints,
         "endpointslices.discovery.k8s.io": endpoint.EndpointSlices,
         "events": event.Events,
         "events.events.k8s.io": event.Events,
+        "flowschemas.flowcontrol.apiserver.k8s.io": flowcontrol.FlowSchemas,
         "ingressclasses.networking.k8s.io": networking.IngressClasses,
         "ingresses.networking.k8s.io": networking.Ingresses,
         "ipaddresses.networking.k8s.io": service_ranges.IPAddresses,
@@ -53,6 +57,7 @@ STRATEGIES: Mapping[str, Callable[[Resource], Strategy]] = MappingProxyType(
         "pods": pod.Pods,
         "podtemplates": pod.PodTemplates,
         "priorityclasses.scheduling.k8s.io": policies.PriorityClasses,
+        "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": flowcontrol.PriorityLevelConfigurations,
         "replicasets.apps": deployment.ReplicaSets,
         "replicationcontrollers": deployment.ReplicationControllers,
         "resourcequotas": policies.ResourceQuotas,
@@ -63,5 +68,7 @@ STRATEGIES: Mapping[str, Callable[[Resource], Strategy]] = MappingProxyType(
         "services": service.Services,
         "statefulsets.apps": sets.StatefulSets,
         "storageclasses.storage.k8s.io": storage.StorageClasses,
+        "volumeattachments.storage.k8s.io": attachment.VolumeAttachments,
+        "volumeattributesclasses.storage.k8s.io": attachment.VolumeAttributesClasses,
     }
 )
