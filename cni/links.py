@@ -6,9 +6,11 @@ thread.
 
 import contextlib
 import errno
+import logging
 import os
 import socket
 import struct
+import time
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
@@ -16,9 +18,13 @@ from cni import errors, netns, sysctls
 from cni.attachment import Attachment, Bridge, Made, host_mac, shaper_name
 from cni.capabilities import Bandwidth
 from cni.netlink import addresses, connection, interfaces, routes, shaping, wire
+from cni.removals import Removals
+
+log = logging.getLogger(__name__)
 
 ADVERTISEMENT, OVERRIDE = 136, 0x20000000
 MINIMAL_BURST_BYTES = 32 * 1024
+PORT_SECONDS, PORT_POLL_SECONDS = 2.0, 0.001
 
 
 class Links(Protocol):
@@ -46,7 +52,13 @@ class Links(Protocol):
 
 
 class KernelLinks:
-    """Links by rtnetlink: two batches for one pod, one in the host's namespace and one in the pod's."""
+    """Links by rtnetlink: two batches for one pod, one in the host's namespace and one in the pod's.
+
+    To be used in one network namespace, which is the host's.
+    """
+
+    def __init__(self) -> None:
+        self._removals = Removals()
 
     def attach(self, attachment: Attachment, *, netns_path: str) -> Made:
         descriptor = netns.open_path(netns_path)
@@ -58,6 +70,7 @@ class KernelLinks:
                     name = shaper_name(attachment.host_name)
                     _limit(host, attachment.host_name, attachment.bandwidth, shaper=name)
                     _configure_pod(attachment, netns_descriptor=descriptor)
+                    _wait_for_port(host, attachment.host_name)
                 except BaseException:
                     _delete(host, attachment.host_name)
                     raise
@@ -71,8 +84,7 @@ class KernelLinks:
 
     def detach(self, host_name: str) -> None:
         try:
-            with connection.Socket() as host:
-                _delete(host, host_name)
+            self._removals.remove([host_name, shaper_name(host_name)])
         except (wire.NetlinkError, OSError) as error:
             raise errors.CniError(errors.LINK_FAILURE, f"cannot remove {host_name}", details=str(error)) from error
 
@@ -190,6 +202,16 @@ def _configure_pod(attachment: Attachment, *, netns_descriptor: int) -> None:
             ]
         )
         _announce(attachment)
+
+
+def _wait_for_port(host: connection.Socket, name: str) -> None:
+    """The bridge hears of a port's carrier a moment later, and until then drops the pod's first packets."""
+    deadline = time.monotonic() + PORT_SECONDS
+    while (port := host.link(name)) and not port.forwarding:
+        if time.monotonic() > deadline:
+            log.warning("%s forwards no packets after %g s", name, PORT_SECONDS)
+            return
+        time.sleep(PORT_POLL_SECONDS)
 
 
 def _limit(host: connection.Socket, host_name: str, limits: Bandwidth, *, shaper: str) -> None:

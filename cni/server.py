@@ -17,7 +17,8 @@ from cni.plugin import Plugin
 log = logging.getLogger(__name__)
 
 READ_TIMEOUT_SECONDS = 10.0
-PARALLEL_CALLS = 4
+# They wait for disk and kernel most of the time; what waits together is removed together.
+PARALLEL_CALLS = 16
 MAX_CONNECTIONS = 256
 
 

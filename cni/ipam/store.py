@@ -1,14 +1,16 @@
 """Which addresses are given out, on disk, in host-local's layout.
 
 `<data_dir>/<network>/<address>` holds `<container id>\\r\\n<interface>`; `last_reserved_ip.<n>` the last address of
-range set n; `lock` is held by flock for the length of one operation. A lease is written and synced before it is used,
-so that no crash gives an address out twice. Must not know links.
+range set n; `lock` is held by flock for the length of one operation. A lease is whole when it appears. It goes to disk
+at once, but nobody waits: no pod outlives a loss of power. Must not know links.
 """
 
+import contextlib
 import fcntl
+import logging
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
@@ -18,6 +20,12 @@ from cni import errors
 from cni.ipam import ranges
 from cni.ipam.ranges import IPAddress, Range
 from cni.result import Interface
+
+log = logging.getLogger(__name__)
+
+LEASE_BYTES = 4096
+# host-local once wrote the sandbox alone.
+OLD_IFNAME = "eth0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +69,13 @@ class DiskLeases:
     ) -> list[tuple[Interface, IPAddress]]:
         chosen = ranges.choose(sets, wanted)
         with self._locked():
-            if any(lease.container_id == container_id and lease.ifname == ifname for lease in self.held()):
+            content = f"{container_id}\r\n{ifname}".encode()
+            if self._of(container_id, ifname):
                 raise errors.CniError(
                     errors.INVALID_CONFIG, f"{ifname} of {container_id} already has an address", details="DEL it first"
                 )
             taken: list[tuple[Interface, IPAddress]] = []
             try:
-                content = f"{container_id}\r\n{ifname}".encode()
                 for number, entries in enumerate(sets):
                     address = chosen.get(number)
                     taken.append(
@@ -85,9 +93,7 @@ class DiskLeases:
         if not self._folder.is_dir():
             return []
         with self._locked():
-            mine = [
-                lease.address for lease in self.held() if (lease.container_id, lease.ifname) == (container_id, ifname)
-            ]
+            mine = self._of(container_id, ifname)
             for address in mine:
                 self._path(address).unlink(missing_ok=True)
             return mine
@@ -98,6 +104,13 @@ class DiskLeases:
         except FileNotFoundError:
             return []
         return list(_leases(entries))
+
+    def _of(self, container_id: str, ifname: str) -> list[IPAddress]:
+        """What an interface holds; as bytes, since there may be hundreds of leases."""
+        words = [container_id.encode(), ifname.encode()]
+        wanted = (words, words[:1]) if ifname == OLD_IFNAME else (words,)
+        mine = [e.name for e in os.scandir(self._folder) if _is_address(e.name) and _read(e.path).split() in wanted]
+        return [ip_address(name) for name in mine]
 
     def _take(self, number: int, entries: Sequence[Range], *, content: bytes) -> tuple[Interface, IPAddress]:
         last = self._last(number)
@@ -119,19 +132,25 @@ class DiskLeases:
         return ip_interface(f"{address}/{entry.subnet.prefixlen}"), entry.gateway
 
     def _reserve(self, address: IPAddress, content: bytes) -> bool:
-        """Written and synced under another name first: a crash between the two would leave a lease of nobody."""
+        """Written under another name first: a crash between the two would leave a lease of nobody.
+
+        An empty one is what a loss of power left of a lease that nobody was told of.
+        """
         path, fresh = self._path(address), self._folder / "lease.new"
-        if path.exists():
-            return False
         try:
+            if path.exists():
+                if path.stat().st_size:
+                    return False
+                path.unlink()
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
                 os.write(descriptor, content)
-                os.fsync(descriptor)
-            finally:
+                os.link(fresh, path)
+                os.unlink(fresh)
+            except BaseException:
                 os.close(descriptor)
-            os.link(fresh, path)
-            os.unlink(fresh)
+                raise
+            threading.Thread(target=_sync, args=(descriptor, path), name="lease-sync").start()
         except FileExistsError:
             return False
         except OSError as error:
@@ -151,7 +170,7 @@ class DiskLeases:
     def _path(self, address: IPAddress) -> Path:
         return self._folder / str(address)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -165,6 +184,32 @@ class DiskLeases:
             os.close(descriptor)
 
 
+def _sync(descriptor: int, path: Path) -> None:
+    """Brings a file to disk, and closes it."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        log.warning("the lease %s is not on disk: %s", path, error)
+    finally:
+        os.close(descriptor)
+
+
+def _is_address(name: str) -> bool:
+    """Beside leases there are only `lock`, `lease.new` and `last_reserved_ip.<n>`."""
+    return name[0].isdigit() or ":" in name
+
+
+def _read(path: str) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
+    try:
+        return os.read(descriptor, LEASE_BYTES)
+    finally:
+        os.close(descriptor)
+
+
 def _used(number: int, entries: Sequence[Range], held: Sequence[Lease]) -> str:
     spans = ", ".join(f"{entry.start}-{entry.end}" for entry in entries)
     mine = [lease for lease in held if any(lease.address in entry for entry in entries)]
@@ -174,10 +219,8 @@ def _used(number: int, entries: Sequence[Range], held: Sequence[Lease]) -> str:
 
 def _leases(entries: Iterable[tuple[str, str]]) -> Iterator[Lease]:
     for name, path in entries:
-        try:
-            address = ip_address(name)
-            lines = Path(path).read_text().splitlines()
-        except (ValueError, FileNotFoundError):
-            continue
-        container_id, ifname = (lines[0].strip() if lines else ""), (lines[1].strip() if len(lines) > 1 else "eth0")
-        yield Lease(address=address, container_id=container_id, ifname=ifname)
+        words = _read(path).decode(errors="replace").split() if _is_address(name) else []
+        if words:
+            with contextlib.suppress(ValueError):
+                ifname = words[1] if len(words) > 1 else OLD_IFNAME
+                yield Lease(address=ip_address(name), container_id=words[0], ifname=ifname)

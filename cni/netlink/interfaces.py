@@ -22,11 +22,12 @@ from cni.netlink.wire import (
     text,
 )
 
-NEWLINK, DELLINK, GETLINK = 16, 17, 18
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
+NEWLINK, DELLINK, GETLINK, SETLINK = 16, 17, 18, 19
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_GROUP, IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 27, 28
 INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
 VETH_INFO_PEER = 1
-BRPORT_HAIRPIN = 4
+BRPORT_STATE, BRPORT_HAIRPIN = 1, 4
+FORWARDING = 3
 IFF_UP = 0x1
 VXLAN_ID, VXLAN_LINK, VXLAN_LOCAL, VXLAN_LEARNING, VXLAN_PORT, VXLAN_LOCAL6 = 1, 3, 4, 7, 15, 17
 GONE = frozenset({errno.ENODEV, errno.ENOENT})
@@ -45,7 +46,7 @@ class Vxlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkState:
-    """An interface as the kernel reports it."""
+    """An interface as the kernel reports it; `forwarding`: a bridge port through which packets go."""
 
     index: int
     name: str
@@ -55,6 +56,7 @@ class LinkState:
     master: int
     kind: str = ""
     vxlan: Vxlan | None = None
+    forwarding: bool = False
 
 
 def interface_head(*, index: int = 0, up: bool = False) -> bytes:
@@ -125,6 +127,18 @@ def delete_link(name: str) -> Message:
     return Message(DELLINK, 0, interface_head() + text(IFLA_IFNAME, name), f"delete interface {name}", GONE)
 
 
+def set_group(name: str, *, group: int) -> Message:
+    """Puts an interface into a group; one that is gone is no failure."""
+    # Not NEWLINK: that one, for an interface that is gone, would change all that are in the group.
+    parts = interface_head() + text(IFLA_IFNAME, name) + number(IFLA_GROUP, group)
+    return Message(SETLINK, 0, parts, f"put {name} into group {group}", GONE)
+
+
+def delete_group(group: int) -> Message:
+    """Removes all interfaces of a group (and veth peers) together: the kernel waits for the processors once."""
+    return Message(DELLINK, 0, interface_head() + number(IFLA_GROUP, group), f"delete group {group}", GONE)
+
+
 def get_link(name: str) -> Message:
     """Asks for one interface."""
     return Message(GETLINK, 0, interface_head() + text(IFLA_IFNAME, name), f"look up interface {name}")
@@ -150,6 +164,7 @@ def parse_link(body: bytes) -> LinkState:
         master=int.from_bytes(found.get(IFLA_MASTER, b""), "little"),
         kind=kind,
         vxlan=_vxlan(information.get(INFO_DATA, b"")) if kind == "vxlan" else None,
+        forwarding=attributes(information.get(INFO_SLAVE_DATA, b"")).get(BRPORT_STATE, b"\0")[0] == FORWARDING,
     )
 
 
