@@ -21,7 +21,7 @@ from kube.types import EndpointSlice, Node, Service
 from proxy import config as configuration
 from proxy import host, inspection
 from proxy.backends import detect
-from proxy.backends.elements import Element
+from proxy.backends.held import Held
 from proxy.backends.nftables import NftablesBackend
 from proxy.backends.protocol import BackendError
 from proxy.rules.plan import RuleSet
@@ -76,8 +76,8 @@ async def _dry_run(arguments: argparse.Namespace) -> int:
     rules, held = await _both_sides(arguments)
     for line in inspection.lines(rules):
         print(line)
-    different = list(inspection.changes(*inspection.difference(rules, held)))
-    print(f"\nDifference to the kernel: {len(different)} elements" if different else "\nThe kernel holds exactly this.")
+    different = held.difference(rules)
+    print(f"\nDifference to the kernel: {len(different)} lines" if different else "\nThe kernel holds exactly this.")
     for line in different:
         print(line)
     return 0
@@ -88,12 +88,12 @@ async def _service(arguments: argparse.Namespace) -> int:
     key = ServiceKey(arguments.namespace, arguments.name)
     if key not in rules.services:
         raise CommandError(f"Service {key.namespace}/{key.name} is not there, or is not this proxy's business")
-    for line in inspection.counted(key, rules, held):
+    for line in inspection.counted(key, rules, held.ways):
         print(line)
     return 0
 
 
-async def _both_sides(arguments: argparse.Namespace) -> tuple[RuleSet, list[Element]]:
+async def _both_sides(arguments: argparse.Namespace) -> tuple[RuleSet, Held]:
     """What the API says our node shall have, and what its kernel holds."""
     found = documents.load(Path(arguments.config))
     config = documents.one(found, configuration.KIND, configuration.KubeProxyConfiguration)
@@ -109,10 +109,11 @@ async def _both_sides(arguments: argparse.Namespace) -> tuple[RuleSet, list[Elem
         node = await client.get(scheme.NODES, name, type=Node)
     finally:
         await client.close()
-    held = await NftablesBackend().held()
-    blocks = config.node_port_addresses
+    choice = detect.choose(config.mode, detect.probe())
+    held = await detect.build(choice, cluster_cidrs=config.cluster_cidrs).held()
+    blocks = config.node_port_addresses or host.default_blocks(choice.mode)
     ours = host.this_node(name, node, blocks=blocks, addresses=host.machine_addresses(), ip=agent.get("nodeIP", ""))
-    return inspection.rule_set(services, slices, node=ours, held=held), held
+    return inspection.rule_set(services, slices, node=ours, ways=held.ways), held
 
 
 async def _all(client: Client, resource: scheme.Resource, type: type[Any]) -> list[Any]:

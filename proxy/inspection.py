@@ -6,8 +6,7 @@ Must not know where either side comes from.
 from collections.abc import Iterable, Iterator, Mapping
 
 from kube.types import EndpointSlice, Service
-from proxy.backends import elements
-from proxy.backends.elements import Element
+from proxy.backends.held import Way
 from proxy.rules import plan
 from proxy.rules.plan import Backend, Frontend, PortRules, Rules, RuleSet
 from proxy.services import tracker
@@ -15,10 +14,10 @@ from proxy.services.model import ServiceKey, ThisNode
 
 
 def rule_set(
-    services: Iterable[Service], slices: Iterable[EndpointSlice], *, node: ThisNode, held: Iterable[Element] = ()
+    services: Iterable[Service], slices: Iterable[EndpointSlice], *, node: ThisNode, ways: Iterable[Way] = ()
 ) -> RuleSet:
-    """The rules of these objects; backends keep the places they have in `held`."""
-    places = _places(held)
+    """The rules of these objects; backends keep the places they have in `ways`."""
+    places = _places(ways)
     by_service: dict[ServiceKey, list[EndpointSlice]] = {}
     for each in slices:
         key = tracker.service_of(each)
@@ -35,13 +34,6 @@ def rule_set(
     return rules
 
 
-def difference(rules: RuleSet, held: Iterable[Element]) -> tuple[list[Element], list[Element]]:
-    """(missing in the kernel, in it but not wanted); what the kernel notes of clients is nobody's wish."""
-    wanted = set(elements.of_rules(rules))
-    present = {element for element in held if element.set != elements.AFFINITY}
-    return sorted(wanted - present, key=_order), sorted(present - wanted, key=_order)
-
-
 def lines(rules: RuleSet) -> Iterator[str]:
     """A RuleSet, Service by Service."""
     for _, ports in sorted(rules.services.items()):
@@ -54,43 +46,29 @@ def lines(rules: RuleSet) -> Iterator[str]:
             yield from (f"    -> {backend}" for backend in _targets(port))
 
 
-def changes(missing: Iterable[Element], extra: Iterable[Element]) -> Iterator[str]:
-    """The difference, one element a line."""
-    for sign, found in (("+", missing), ("-", extra)):
-        yield from (f"{sign} ipv{element.table_version} {element.set}: {element.text()}" for element in found)
-
-
-def counted(key: ServiceKey, rules: RuleSet, held: Iterable[Element]) -> Iterator[str]:
+def counted(key: ServiceKey, rules: RuleSet, ways: Iterable[Way]) -> Iterator[str]:
     """One Service as the kernel has it: each address, its endpoints, and how many connections each was given."""
-    found: dict[Frontend, list[Element]] = {}
-    for element in held:
-        if element.set in (elements.ENDPOINTS, elements.LOCAL_ENDPOINTS):
-            found.setdefault(Frontend(*element.key[:3]), []).append(element)  # type: ignore[arg-type]
+    found: dict[Frontend, list[Way]] = {}
+    for way in ways:
+        found.setdefault(way.frontend, []).append(way)
     for frontend, port in sorted(rules.services.get(key, {}).items(), key=lambda item: (item[1].kind, item[0])):
         yield f"{_at(frontend)}  {port.kind}  {port.title}{_conditions(port)}"
         wanted = dict.fromkeys((*port.backends, *port.local), False)
-        for element in found.get(frontend, ()):
-            backend = Backend(str(element.data[0]), int(element.data[1]))
-            note = "" if backend in wanted else "  (not wanted)"
-            wanted[backend] = True
-            where = "  for clients outside" if element.set == elements.LOCAL_ENDPOINTS else ""
-            yield f"  -> {_target(backend)}  {element.connections} connections{where}{note}"
+        for way in found.get(frontend, ()):
+            note = "" if way.backend in wanted else "  (not wanted)"
+            wanted[way.backend] = True
+            where = "  for clients outside" if way.outside else ""
+            yield f"  -> {_target(way.backend)}  {way.connections} connections{where}{note}"
         yield from (f"  -> {_target(backend)}  missing in the kernel" for backend, seen in wanted.items() if not seen)
 
 
-def _places(held: Iterable[Element]) -> Mapping[Frontend, PortRules]:
-    rows: dict[Frontend, dict[str, dict[int, Backend]]] = {}
-    for element in held:
-        if element.set in (elements.ENDPOINTS, elements.LOCAL_ENDPOINTS):
-            frontend = Frontend(*element.key[:3])  # type: ignore[arg-type]
-            backend = Backend(str(element.data[0]), int(element.data[1]))
-            rows.setdefault(frontend, {}).setdefault(element.set, {})[int(element.key[3])] = backend
+def _places(ways: Iterable[Way]) -> Mapping[Frontend, PortRules]:
+    rows: dict[Frontend, dict[bool, list[Backend]]] = {}
+    for way in ways:
+        rows.setdefault(way.frontend, {}).setdefault(way.outside, []).append(way.backend)
     return {
-        frontend: PortRules(
-            backends=tuple(b for _, b in sorted(kinds.get(elements.ENDPOINTS, {}).items())),
-            local=tuple(b for _, b in sorted(kinds.get(elements.LOCAL_ENDPOINTS, {}).items())),
-        )
-        for frontend, kinds in rows.items()
+        frontend: PortRules(backends=tuple(found.get(False, ())), local=tuple(found.get(True, ())))
+        for frontend, found in rows.items()
     }
 
 
@@ -120,7 +98,3 @@ def _at(frontend: Frontend) -> str:
 def _target(backend: Backend) -> str:
     address = f"[{backend.address}]" if ":" in backend.address else backend.address
     return f"{address}:{backend.port}"
-
-
-def _order(element: Element) -> tuple[int, str, str]:
-    return element.table_version, element.set, element.text()

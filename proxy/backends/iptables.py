@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from kube.runtime import process
-from proxy.backends import iptables_rules
-from proxy.backends.iptables_rules import CANARY, FIXED, JUMPS, OWN_PREFIXES, SHARED, Chain, Part, Rules
+from proxy.backends import iptables_held, iptables_rules
+from proxy.backends.iptables_held import IptablesHeld
+from proxy.backends.iptables_rules import CANARY, FIXED, JUMPS, OWN_PREFIXES, SHARED, Chain, Part, PortKey, Rules
 from proxy.backends.monitor import Monitor, Notice
 from proxy.backends.protocol import BackendError
 from proxy.rules.plan import Changes, Frontend, PortRules, RuleSet
@@ -22,15 +23,13 @@ PREFIXES = {4: "iptables", 6: "ip6tables"}
 TABLES = ("mangle", "filter", "nat")
 TIMEOUT_SECONDS = 60.0
 LOCK_SECONDS = "5"
-PortKey = tuple[str, str]
-"""Title and protocol of a Service port."""
 
 
 class Xtables(Protocol):
     """The programs of iptables. Each call is atomic for one table; failures raise BackendError."""
 
     async def save(self, version: int) -> str:
-        """What `iptables-save` prints."""
+        """What `iptables-save -c` prints."""
         ...
 
     async def restore(self, version: int, text: str) -> None:
@@ -52,7 +51,7 @@ class HostXtables:
 
     async def save(self, version: int) -> str:
         try:
-            return (await process.run([self._program(version, "save")], timeout=TIMEOUT_SECONDS)).decode()
+            return (await process.run([self._program(version, "save"), "-c"], timeout=TIMEOUT_SECONDS)).decode()
         except process.ProcessError as error:
             raise BackendError(f"the rules cannot be read: {error.stderr.strip()[:500]}") from error
 
@@ -112,13 +111,11 @@ class IptablesBackend:
 
     async def replace(self, rules: RuleSet) -> None:
         async with self._lock:
-            self._ports = {}
-            for frontend, port in rules.ports().items():
-                self._ports.setdefault(_key(frontend, port), {})[frontend] = port
+            self._ports = iptables_rules.grouped(rules)
             for version in PREFIXES:
                 wanted = {key: self._part(v, key) for (v, key) in self._ports if v == version}
                 shared = iptables_rules.shared(wanted.values())
-                chains = FIXED | shared | _chains(wanted.values())
+                chains = FIXED | shared | iptables_rules.chains_of(wanted.values())
                 held = held_chains(await self._xtables.save(version))
                 gone = [chain for chain in held if chain[1].startswith(OWN_PREFIXES) and chain not in chains]
                 text = script(chains, gone=gone, jumps=missing_jumps(held))
@@ -147,6 +144,10 @@ class IptablesBackend:
             if name.startswith("KUBE-") or not await self.present():
                 return f"in {name}"
 
+    async def held(self) -> IptablesHeld:
+        saved = {version: await self._xtables.save(version) for version in PREFIXES}
+        return IptablesHeld(saved, cidrs=self._cidrs)
+
     async def cleanup(self) -> None:
         async with self._lock:
             for version in PREFIXES:
@@ -160,11 +161,11 @@ class IptablesBackend:
         for frontend, (old, new) in changes.ports.items():
             for port in (old, new):
                 if port is not None:
-                    touched.add(_key(frontend, port))
+                    touched.add(iptables_rules.key(frontend, port))
             if old is not None:
-                self._ports.get(_key(frontend, old), {}).pop(frontend, None)
+                self._ports.get(iptables_rules.key(frontend, old), {}).pop(frontend, None)
             if new is not None:
-                self._ports.setdefault(_key(frontend, new), {})[frontend] = new
+                self._ports.setdefault(iptables_rules.key(frontend, new), {})[frontend] = new
         for key in touched:
             if not self._ports.get(key):
                 self._ports.pop(key, None)
@@ -177,7 +178,7 @@ class IptablesBackend:
     async def _change(self, version: int, family: _Family, keys: Iterable[PortKey]) -> None:
         before = {key: family.parts.get(key, Part()) for key in keys}
         after = {key: self._part(version, key) for key in before}
-        old, new = _chains(before.values()), _chains(after.values())
+        old, new = iptables_rules.chains_of(before.values()), iptables_rules.chains_of(after.values())
         chains = {chain: rules for chain, rules in new.items() if old.get(chain) != rules}
         parts = {key: part for key, part in (family.parts | after).items() if part != Part()}
         if any(before[key].lines != after[key].lines for key in before):
@@ -193,17 +194,7 @@ class IptablesBackend:
 
 def held_chains(saved: str) -> Rules:
     """The chains that `iptables-save` printed, with their rules. PURE."""
-    found: dict[Chain, list[str]] = {}
-    table = ""
-    for line in saved.splitlines():
-        if line.startswith("*"):
-            table = line[1:]
-        elif line.startswith(":"):
-            found[table, line[1:].split()[0]] = []
-        elif line.startswith("-A "):
-            _, chain, rule = line.split(" ", 2)
-            found.setdefault((table, chain), []).append(rule)
-    return {chain: tuple(rules) for chain, rules in found.items()}
+    return {chain: tuple(rule.text for rule in rules) for chain, rules in iptables_held.read(saved).items()}
 
 
 def missing_jumps(held: Mapping[Chain, Sequence[str]]) -> Rules:
@@ -247,11 +238,3 @@ def removal(held: Mapping[Chain, Sequence[str]]) -> str:
 
 def _ours(chain: Chain) -> bool:
     return chain in FIXED or chain in SHARED or chain[1].startswith(OWN_PREFIXES)
-
-
-def _key(frontend: Frontend, port: PortRules) -> tuple[int, PortKey]:
-    return frontend.version, (port.title, frontend.protocol)
-
-
-def _chains(parts: Iterable[Part]) -> Rules:
-    return {chain: rules for each in parts for chain, rules in each.chains.items()}

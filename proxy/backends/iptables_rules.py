@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from proxy.rules.plan import BALANCER, CLUSTER, NODE_PORT, Backend, Frontend, PortRules
+from proxy.rules.plan import BALANCER, CLUSTER, NODE_PORT, Backend, Frontend, PortRules, RuleSet
 
 Chain = tuple[str, str]
 """Table and name."""
@@ -70,6 +70,38 @@ class Part:
     chains: Rules = field(default_factory=dict)
     lines: Rules = field(default_factory=dict)
     node_addresses: frozenset[str] = frozenset()
+
+
+PortKey = tuple[str, str]
+"""Title and protocol of a Service port."""
+
+
+def grouped(rules: RuleSet) -> dict[tuple[int, PortKey], dict[Frontend, PortRules]]:
+    """The frontends of each Service port, by IP version."""
+    found: dict[tuple[int, PortKey], dict[Frontend, PortRules]] = {}
+    for frontend, port in rules.ports().items():
+        found.setdefault(key(frontend, port), {})[frontend] = port
+    return found
+
+
+def key(frontend: Frontend, port: PortRules) -> tuple[int, PortKey]:
+    """The IP version and the Service port that a frontend is of."""
+    return frontend.version, (port.title, frontend.protocol)
+
+
+def whole(rules: RuleSet, *, cidrs: Mapping[int, Iterable[str]]) -> dict[int, Rules]:
+    """All chains by IP version; `cidrs` are the pod ranges of each."""
+    ports = grouped(rules)
+    found = {}
+    for version, own in cidrs.items():
+        parts = [part(*each, frontends, cidrs=own) for (v, each), frontends in ports.items() if v == version]
+        found[version] = FIXED | shared(parts) | chains_of(parts)
+    return found
+
+
+def chains_of(parts: Iterable[Part]) -> Rules:
+    """The chains that are Service ports' own."""
+    return {chain: rules for each in parts for chain, rules in each.chains.items()}
 
 
 def name(prefix: str, title: str, protocol: str, target: str = "") -> str:

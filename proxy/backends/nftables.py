@@ -13,6 +13,7 @@ from kube.runtime import nfelements, process
 from proxy.backends import affinity, elements, expressions, packed, ruleset
 from proxy.backends.elements import Edit, Element
 from proxy.backends.monitor import Monitor, Notice
+from proxy.backends.nftables_held import NftablesHeld
 from proxy.backends.protocol import BackendError
 from proxy.rules.plan import Changes, PortRules, RuleSet
 
@@ -177,10 +178,9 @@ class NftablesBackend:
             if wanted:
                 await self._forget(affinity.stale(await self._notes(), wanted))
 
-    async def held(self) -> list[Element]:
-        """Every element in the kernel, with counters; for people and comparisons."""
+    async def held(self) -> NftablesHeld:
         async with self._lock:
-            return await self._elements()
+            return NftablesHeld(await self._elements())
 
     async def present(self) -> bool:
         found = [

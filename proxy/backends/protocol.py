@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from proxy.backends.held import Held
 from proxy.rules.plan import Changes, RuleSet
 
 
@@ -26,6 +27,10 @@ class Backend(Protocol):
 
     async def damaged(self) -> str:
         """Returns what was done once somebody else removed or changed our rules. BackendError where that is unseen."""
+        ...
+
+    async def held(self) -> Held:
+        """What the kernel holds now, with counters; for people and comparisons."""
         ...
 
     async def cleanup(self) -> None:

@@ -80,6 +80,8 @@ class World(Protocol):
     net: Net
     backend: Backend
     mode: str
+    counted: int
+    """What one call of `reach` adds to the counter of the only endpoint."""
 
     def reach(self, who: str, address: str, protocol: str, port: int) -> set[tuple[str, bool]]:
         """How connections of `a`, `b`, `c`, `node` or `outside` end: (who answered, or how not; masqueraded)."""
@@ -95,7 +97,9 @@ class World(Protocol):
 
 
 class FakeWorld:
-    """Packets followed through text."""
+    """Packets followed through text; nobody counts them."""
+
+    counted = 0
 
     def __init__(self, net: Net, mode: str) -> None:
         self.net, self.mode = net, mode
@@ -106,7 +110,7 @@ class FakeWorld:
             self.rules = nft = FakeNft(local=local)
             self.backend = NftablesBackend(nft, cluster_cidrs=(net.pod_range,))
         else:
-            self.rules = xtables = FakeXtables(local=local)
+            self.rules = xtables = FakeXtables(local=local, telling=mode != "legacy")
             self.backend = IptablesBackend(xtables, cluster_cidrs=(net.pod_range,))
 
     def reach(self, who: str, address: str, protocol: str, port: int) -> set[tuple[str, bool]]:
@@ -172,6 +176,8 @@ for _ in range(tries):
 
 class KernelWorld:
     """Pods in namespaces behind a bridge of a namespace that plays the node; a namespace beyond it is outside."""
+
+    counted = TRIES
 
     def __init__(self, net: Net, mode: str, new_namespace: Callable[[str], str]) -> None:
         self.net, self.mode = net, mode

@@ -26,8 +26,10 @@ FINAL = ("DNAT", "DROP", "REJECT", "ACCEPT", "MASQUERADE")
 class FakeXtables:
     """`proxy.backends.iptables.Xtables` in memory. `local` are the node's own addresses, `now` is in milliseconds."""
 
-    def __init__(self, *, local: frozenset[str] = frozenset()) -> None:
+    def __init__(self, *, local: frozenset[str] = frozenset(), telling: bool = True) -> None:
+        """Legacy iptables is not `telling`: nobody hears of changes to its tables."""
         self.local = local
+        self._telling = telling
         self.now = 0
         self.chains = {version: _empty() for version in (4, 6)}
         self.scripts: list[str] = []
@@ -40,7 +42,7 @@ class FakeXtables:
         for table in BUILT_IN:
             mine = {name: rules for (t, name), rules in self.chains[version].items() if t == table}
             text += [f"*{table}", *(f":{name} - [0:0]" for name in mine)]
-            text += [f"-A {name} {rule}" for name, rules in mine.items() for rule in rules]
+            text += [f"[0:0] -A {name} {rule}" for name, rules in mine.items() for rule in rules]
             text.append("COMMIT")
         return "\n".join(text) + "\n"
 
@@ -60,6 +62,8 @@ class FakeXtables:
         self.scripts.append(text)
 
     async def removed(self) -> str:
+        if not self._telling:
+            raise BackendError("legacy iptables tells of no changes")
         return await self._removed.get()
 
     def flush(self) -> None:
