@@ -332,6 +332,9 @@ class PodWorker:
         deleting = self._gone or self.pod.metadata.deletion_timestamp is not None
         if self._released and not deleting:
             return None
+        if self._deleted and self._gone:
+            self._leave()
+            return None
         await self._look()
         if stopping := [c.id for c in self.seen.running]:
             await terminate.stop_containers(self._kit, self._executor, self.pod, self.seen, grace=self._grace())

@@ -5,6 +5,7 @@ Blocking file work; call it in a thread. Everything here may run twice.
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -52,9 +53,10 @@ class Tree:
 
     def remove(self, paths: Iterable[str]) -> None:
         """Removes cgroups with everything below them, in every controller; what is busy is left and said."""
-        for path in paths:
-            for root in self._roots((*V1_CONTROLLERS, *LEFTOVERS)):
-                self._remove(root / path.lstrip("/"))
+        wanted = [path.lstrip("/") for path in paths]
+        for root in self._roots((*V1_CONTROLLERS, *LEFTOVERS)):
+            for path in wanted:
+                remove(f"{root}/{path}")
 
     def pods(self) -> set[str]:
         """UIDs of the pods that have a cgroup here (cgroupfs names)."""
@@ -75,35 +77,34 @@ class Tree:
                 yield root
 
     def _descend(self, root: Path, path: str) -> None:
-        """Makes each level, handing controllers (v2) and cpusets (v1) down."""
-        here = root
-        for part in path.strip("/").split("/"):
+        """Makes each level that is missing, handing controllers (v2) and cpusets (v1) down."""
+        levels, here = [], root / path.strip("/")
+        while here != root and not os.path.isdir(here):
+            levels.append(here)
+            here = here.parent
+        for level in reversed(levels):
             if self._layout.version == 2:
                 with contextlib.suppress(OSError):
-                    (here / "cgroup.subtree_control").write_text(V2_CONTROLLERS)
-            parent, here = here, here / part
-            here.mkdir(exist_ok=True)
+                    (level.parent / "cgroup.subtree_control").write_text(V2_CONTROLLERS)
+            level.mkdir(exist_ok=True)
             if root.name == "cpuset":
-                inherit(parent, here)
+                inherit(level.parent, level)
 
-    def _remove(self, path: Path) -> None:
-        if not path.is_dir():
+
+def remove(path: str) -> None:
+    """Removes one cgroup and those below it. What still holds a process is waited for a moment."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            for folder, _, _ in os.walk(path, topdown=False):
+                with contextlib.suppress(FileNotFoundError):
+                    os.rmdir(folder)
             return
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                for folder in sorted((p for p in path.rglob("*") if p.is_dir()), reverse=True):
-                    folder.rmdir()
-                path.rmdir()
-            except FileNotFoundError:
+        except OSError as e:
+            if time.monotonic() > deadline:
+                log.warning("cgroup %s stays behind: %s", path, e)
                 return
-            except OSError as e:
-                if time.monotonic() > deadline:
-                    log.warning("cgroup %s stays behind: %s", path, e)
-                    return
-                time.sleep(0.05)
-            else:
-                return
+            time.sleep(0.05)
 
 
 def inherit(parent: Path, child: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+from collections.abc import Iterable, Iterator
 
 from kube.duplex import Duplex
 from kube.streams import channels, duplex, remotecommand, spdy, websocket
@@ -86,7 +87,7 @@ class _Session:
                 data = await self._read()
                 if not data:
                     break
-                for event in self._spdy.receive(data):
+                for event in merged(self._spdy.receive(data)):
                     await self._take(event)
                 if answers := self._spdy.pending():
                     await self._runtime.write(answers)
@@ -160,3 +161,23 @@ class _Session:
         # Input after the process has ended has nowhere to go.
         if stream and (data or fin) and self._spdy.can_send(stream):
             self._spdy.send(stream, data, fin=fin)
+
+
+def merged(events: Iterable[spdy.Event]) -> Iterator[spdy.Event]:
+    """The same events with neighbouring data of one stream as one piece: a message costs more than its bytes. PURE."""
+    pieces: list[bytes] = []
+    stream, fin = 0, False
+    for event in events:
+        if isinstance(event, spdy.DataReceived) and event.stream == stream and pieces and not fin:
+            pieces.append(event.data)
+            fin = event.fin
+            continue
+        if pieces:
+            yield spdy.DataReceived(stream, b"".join(pieces), fin)
+            pieces = []
+        if isinstance(event, spdy.DataReceived):
+            stream, pieces, fin = event.stream, [event.data], event.fin
+        else:
+            yield event
+    if pieces:
+        yield spdy.DataReceived(stream, b"".join(pieces), fin)

@@ -74,14 +74,16 @@ class Folders:
 
     def remove(self, uid: str) -> None:
         """Unmount and delete everything of a pod's volumes. Raises OSError; what is gone already is no error."""
-        for part in ("volume-subpaths", "volumes"):
-            folder = self.pod(uid) / part
-            for point in self._mounter.under(folder):
-                self._mounter.unmount(point)
-            if left := self._mounter.under(folder):
-                raise OSError(f"{left[0]} is still mounted")
-            if folder.exists():
-                shutil.rmtree(folder)
+        folders = [folder for part in ("volume-subpaths", "volumes") if (folder := self.pod(uid) / part).exists()]
+        if not folders:
+            return
+        points = [point for point in self._mounter.under(self.pod(uid)) if set(folders) & {point, *point.parents}]
+        for point in points:
+            self._mounter.unmount(point)
+        if points and (left := set(points).intersection(self._mounter.under(self.pod(uid)))):
+            raise OSError(f"{min(left)} is still mounted")
+        for folder in folders:
+            shutil.rmtree(folder)
 
     def known(self) -> set[str]:
         """The uids of pods that have a folder here."""

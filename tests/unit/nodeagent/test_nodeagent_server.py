@@ -19,7 +19,7 @@ from kube.runtime.clock import SystemClock
 from kube.streams import duplex, remotecommand, spdy
 from kube.streams.errors import RefusedError
 from nodeagent import errors
-from nodeagent.server import KubeletServer, access, app, locate, reading, streaming
+from nodeagent.server import KubeletServer, access, app, locate, reading, streaming, translate
 
 
 class Kubelet:
@@ -390,3 +390,13 @@ async def status_of(port: int, tls: ssl.SSLContext) -> int | None:
     except OSError:
         return None
     return int(head.split()[1]) if head else None
+
+
+def test_neighbouring_pieces_of_one_stream_become_one_message() -> None:
+    data, other = spdy.DataReceived, spdy.StreamReset(9, 5)
+    events = [data(1, b"a", False), data(1, b"b", False), data(3, b"c", False), other, data(3, b"d", True)]
+    assert list(translate.merged(events)) == [data(1, b"ab", False), data(3, b"c", False), other, data(3, b"d", True)]
+    assert list(translate.merged([data(1, b"a", True), data(1, b"", False)])) == [
+        data(1, b"a", True),
+        data(1, b"", False),
+    ]
