@@ -4,6 +4,7 @@ Owns back-pressure and half-close on an asyncio transport. Knows no protocol tha
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -24,6 +25,12 @@ class Duplex(Protocol):
 
     async def close(self) -> None:
         """End both directions; what was written is still sent."""
+
+
+def cut(transport: asyncio.Transport) -> None:
+    """End a connection at once; unsent bytes are dropped."""
+    with contextlib.suppress(AttributeError):  # asyncio before 3.11.5 forgets the TLS session of one closed twice
+        transport.abort()
 
 
 class SocketDuplex(asyncio.Protocol):
@@ -126,12 +133,12 @@ class SocketDuplex(asyncio.Protocol):
             async with asyncio.timeout(5):
                 await self._gone.wait()
         except TimeoutError:
-            self._transport.abort()
+            cut(self._transport)
 
     def abort(self) -> None:
         """End at once; unsent bytes are dropped."""
         if self._transport is not None:
-            self._transport.abort()
+            cut(self._transport)
 
     def _open_transport(self) -> asyncio.Transport:
         if self._transport is None or self._lost or self._transport.is_closing():

@@ -25,7 +25,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from kube.duplex import Duplex, SocketDuplex
+from kube.duplex import Duplex, SocketDuplex, cut
 
 __all__ = ["Duplex", "Server", "Upgrade", "inherited_sockets", "listen", "tls_context"]
 
@@ -161,7 +161,7 @@ class Server:
         for duplex in list(self._duplexes):
             duplex.abort()
         for connection in list(self._state.connections):
-            connection.transport.abort()
+            cut(connection.transport)
         await asyncio.sleep(0)  # lets the transports close their sockets
 
     async def _ended(self, seconds: float) -> bool:
@@ -276,7 +276,7 @@ class _Protocol(HttpToolsProtocol):
 
     def _head_too_late(self) -> None:
         log.debug("%s did not send its request in %g s", self.client, HEADER_SECONDS)
-        self.transport.abort()
+        cut(self.transport)
 
     def _keep_behind_head(self, data: bytes) -> None:
         self._behind_head += data

@@ -16,7 +16,7 @@ import pytest
 import uvloop
 
 from kube import pki, serve
-from kube.duplex import READ_AHEAD
+from kube.duplex import READ_AHEAD, cut
 
 ROOT = Path(__file__).resolve().parents[3]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
@@ -479,3 +479,13 @@ def test_sockets_are_inherited_when_they_are_meant_for_us(environment: dict[str,
             said = output.read().split()
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert said == (["1", str(port), "None"] if count else ["0", "1"])
+
+
+def test_a_connection_closed_twice_can_still_be_cut() -> None:
+    class Forgetful(asyncio.Transport):
+        """As asyncio's TLS transport was before 3.11.5, after its second close."""
+
+        def abort(self) -> None:
+            raise AttributeError("'NoneType' object has no attribute '_abort'")
+
+    cut(Forgetful())
