@@ -28,7 +28,7 @@ from cni.ports import publisher
 from cni.ports import ruleset as port_rules
 from cni.ports.publisher import NftPorts
 from cni.server import Server
-from cni.tables import TableWatch
+from cni.tables import Kept, TableWatch, Visited
 from kube import scheme
 from kube.runtime import process
 from kube.runtime.component import Deps
@@ -69,8 +69,19 @@ class Daemon:
             mend_bridge=self._mend_bridge,
             report=self._report,
         )
-        self._tables = TableWatch({masquerade.TABLE: self._network.rules_gone, port_rules.TABLE: self._publish_again})
+        self._tables = self._table_watch()
         self._watch = Watch(interest=self._network.interest, changed=self._network.recheck)
+
+    def _table_watch(self) -> TableWatch:
+        kept = {
+            masquerade.TABLE: Kept(families=self._network.table_families, restore=self._network.rules_gone),
+            port_rules.TABLE: Kept(families=self._published_families, restore=self._publish_again),
+        }
+        if self._policies:
+            kept[ruleset.TABLE] = Kept(families=self._policies.table_families, restore=self._policies.rules_gone)
+        return TableWatch(
+            kept, [Visited(table=t, chains=forward.CHAINS, look=self._look_at_forwarding) for t in forward.TABLES]
+        )
 
     async def run(self) -> None:
         """Installs the plugin, frees what a crash left, then serves and follows the nodes."""
@@ -103,7 +114,7 @@ class Daemon:
         for container_id in free_leaked(leases, KernelLinks(), bridge=self._config.bridge):
             log.info("freed the addresses of sandbox %s: its interface is gone", container_id)
         held = {(lease.container_id, lease.ifname) for lease in leases.held()}
-        NftPorts(publisher.folder(self._config.data_dir, NETWORK_NAME)).keep_only(held)
+        self._ports().keep_only(held)
 
     def _sandboxes(self) -> frozenset[str]:
         leases = DiskLeases(Path(self._config.data_dir) / NETWORK_NAME)
@@ -118,9 +129,17 @@ class Daemon:
         if count:
             log.warning("somebody removed bridge %s: it is there again with its %d pods", self._config.bridge, count)
 
+    def _ports(self) -> NftPorts:
+        return NftPorts(publisher.folder(self._config.data_dir, NETWORK_NAME))
+
+    def _published_families(self) -> frozenset[str]:
+        return port_rules.families(self._ports().published())
+
     async def _publish_again(self) -> None:
-        ports = NftPorts(publisher.folder(self._config.data_dir, NETWORK_NAME))
-        await asyncio.to_thread(ports.restore)
+        await asyncio.to_thread(self._ports().restore)
+
+    async def _look_at_forwarding(self) -> None:
+        self._network.recheck_own()
 
     async def _annotate(self, notes: Mapping[str, str | None]) -> None:
         await self._deps.client.patch(scheme.NODES, self._deps.node_name, {"metadata": {"annotations": notes}})

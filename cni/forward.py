@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 
 CHAIN = "NODEAGENT-FORWARD"
 PROGRAMS = {4: "/usr/sbin/iptables", 6: "/usr/sbin/ip6tables"}
+# Where somebody's change may undo ours, as iptables lays itself out in nf_tables; the legacy tables tell nobody.
+TABLES = (("ip", "filter"), ("ip6", "filter"))
+CHAINS = frozenset({"FORWARD", CHAIN})
 JUMP = f"-A FORWARD -j {CHAIN}"
 TIMEOUT_SECONDS = 10.0
 

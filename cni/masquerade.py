@@ -40,6 +40,11 @@ table {family} {TABLE} {{
 """
 
 
+def families(rules: str) -> frozenset[str]:
+    """In which families a ruleset of ours leaves a table, in nft's words. PURE."""
+    return frozenset(family for family in FAMILY.values() if f"\ntable {family} {TABLE} " in rules)
+
+
 def removal() -> str:
     """Text that removes the tables, whether or not they are there. PURE."""
     return "".join(f"add table {f} {TABLE}\ndelete table {f} {TABLE}\n" for f in FAMILY.values())

@@ -96,6 +96,14 @@ class Network:
         """The kernel has changed: compare everything with it."""
         self._queue.add_after(ALL_KEY, SETTLE_SECONDS)
 
+    def recheck_own(self) -> None:
+        """Somebody has changed the host's own rules: what of ours is among them is looked after."""
+        self._queue.add(OWN_KEY)
+
+    def table_families(self) -> frozenset[str]:
+        """In which families the table of masquerading is to be there, in nft's words."""
+        return masquerade.families(self._rules)
+
     async def rules_gone(self) -> None:
         """Somebody has removed the table of masquerading: it comes again."""
         if self._rules:

@@ -6,12 +6,11 @@ of pods and namespaces.
 
 import asyncio
 import contextlib
-import itertools
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
-from cni.policy import model, rules
+from cni.policy import model, rules, ruleset
 from cni.policy.attached import Attached
 from cni.policy.kernel import Rules, RulesError
 from cni.policy.model import PolicyNamespace, PolicyPod
@@ -25,8 +24,7 @@ from kube.types import NetworkPolicy
 log = logging.getLogger(__name__)
 
 ADMISSION_SECONDS = 10.0
-PRESENCE_SECONDS = 1.0
-RESYNC_ROUNDS = 300
+RESYNC_SECONDS = 300.0
 RETRY = (0.1, 10.0)
 UNKNOWN = "the rules of pod {} could not be put in place within {:g} s: {}"
 
@@ -72,13 +70,23 @@ class Policies:
         waiting = [each for each in (self._policies, self._pods, self._namespaces) if each and not each.synced]
         return f"waiting for the list of {waiting[0].selection}" if waiting else "policy rules are not in place yet"
 
+    def table_families(self) -> frozenset[str]:
+        """In which families our table is to be there, in nft's words."""
+        return frozenset() if self._tracker.idle or not self._applied else frozenset(ruleset.FAMILIES.values())
+
+    async def rules_gone(self) -> None:
+        """Somebody may have removed our rules: all of them are written anew."""
+        if self.table_families():
+            self._full = True
+            self._wake.set()
+
     async def run(self) -> None:
         """Policies first; while there are some, also pods and namespaces."""
         await self._policies.wait_synced()
         with contextlib.ExitStack() as subscribed:
             subscribed.callback(self._policies.subscribe(self._policy_changed))
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._watch_presence())
+                group.create_task(self._resync())
                 while True:
                     while not self._policies.cache:
                         await self._without_policies()
@@ -219,16 +227,8 @@ class Policies:
         found = self._pods.cache.get(key) if self._pods is not None else None
         return found is not None and model.is_pod(found, admission.attached.uid)
 
-    async def _watch_presence(self) -> None:
-        """Flushed rules are back within a second; smaller damage is mended by a whole write now and then."""
-        for second in itertools.count(1):
-            await self._clock.sleep(PRESENCE_SECONDS)
-            if not self._applied or self._tracker.idle:
-                continue
-            with contextlib.suppress(RulesError):
-                if not await self._rules.present():
-                    log.warning("somebody removed our policy rules: writing all anew")
-                elif second % RESYNC_ROUNDS:
-                    continue
-                self._full = True
-                self._wake.set()
+    async def _resync(self) -> None:
+        """Damage that no notice tells of is mended by a whole write now and then."""
+        while True:
+            await self._clock.sleep(RESYNC_SECONDS)
+            await self.rules_gone()

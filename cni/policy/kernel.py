@@ -33,10 +33,6 @@ class Rules(Protocol):
         """Applies a difference to what the last write left. Raises RulesError."""
         ...
 
-    async def present(self) -> bool:
-        """Whether our tables are still there (somebody may have flushed everything)."""
-        ...
-
 
 class KernelRules:
     """nf_tables of the network namespace in which the calling thread is."""
@@ -59,16 +55,6 @@ class KernelRules:
         except (nfelements.ElementError, OSError) as error:
             self.close()
             raise RulesError(f"the kernel refused a change of policy rules: {error}") from error
-
-    async def present(self) -> bool:
-        try:
-            return all(
-                self._open().has_chain(version, table=ruleset.TABLE, chain=ruleset.ENTRY)
-                for version in ruleset.FAMILIES
-            )
-        except OSError as error:
-            self.close()
-            raise RulesError(f"cannot see whether the policy rules are there: {error}") from error
 
     def close(self) -> None:
         """Releases the socket."""

@@ -72,6 +72,11 @@ def text(records: Sequence[Record]) -> str:
     return "".join(_table(version, found, records) for version in FAMILY)
 
 
+def families(records: Iterable[Record]) -> frozenset[str]:
+    """In which families there is something to publish, in nft's words."""
+    return frozenset(FAMILY[element.version] for element in elements(records))
+
+
 def removal() -> str:
     """Text that removes the tables, whether or not they are there."""
     return text(())

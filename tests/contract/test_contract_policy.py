@@ -71,7 +71,6 @@ def check(world: World, cluster: Cluster, **asked: Any) -> None:
 async def test_without_rules_everybody_reaches_everybody(world: World) -> None:
     cluster = Cluster(world.rules)
     await world.rules.replace(PolicySet())
-    assert not await world.rules.present()
     check(world, cluster)
 
 
@@ -79,14 +78,12 @@ async def test_each_change_of_policies_holds_for_the_next_connection(world: Worl
     cluster = Cluster(world.rules)
     deny = policy("x", "deny", podSelector=pods(pod="a"), policyTypes=["Ingress", "Egress"])
     await cluster.apply(deny)
-    assert await world.rules.present()
     check(world, cluster)
     await cluster.apply(policy("x", "allow", ingress=ALLOW_Y))
     check(world, cluster)
     await cluster.apply(without=[deny.key])
     check(world, cluster)
     await cluster.apply(without=["x/allow"])
-    assert not await world.rules.present()
     check(world, cluster)
 
 

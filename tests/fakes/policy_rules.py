@@ -39,9 +39,6 @@ class FakeRules:
             raise RulesError(f"chains are in use: {lost}")
         self.changes.append(change)
 
-    async def present(self) -> bool:
-        return self.there
-
     def flush(self) -> None:
         """What `nft flush ruleset` does."""
         self.there, self.structure, self.elements = False, Structure(), {}

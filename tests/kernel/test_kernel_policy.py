@@ -2,6 +2,7 @@
 what passes or not beside the pods of one node: services, the node, other nodes, connections that are open.
 """
 
+import asyncio
 import os
 import secrets
 import subprocess
@@ -14,8 +15,10 @@ import pytest
 from kernel.policy_pods import LONG, NODE, OUTSIDE, Pods
 
 from cni import netns
+from cni.policy import ruleset
 from cni.policy.kernel import KernelRules, see_bridged_packets
 from cni.policy.rules import Policy
+from cni.tables import Kept, TableWatch
 from fakes.policy_cluster import Cluster, address, pods, policy
 from kube.runtime import conntrack
 
@@ -225,14 +228,23 @@ async def test_a_pod_with_a_used_address_gets_nothing_of_the_connections_before(
     assert world.agents["y/c"].ask("say", f"old{version}", LONG)
 
 
-async def test_rules_removed_by_somebody_else_are_seen_as_gone(world: Pods) -> None:
+async def test_rules_that_somebody_removes_are_back_within_a_second(world: Pods) -> None:
     cluster = Cluster(KernelRules())
+
+    async def restore() -> None:
+        await cluster.rules.replace(cluster.tracker.wanted())
+
+    watch = TableWatch({ruleset.TABLE: Kept(families=lambda: frozenset(ruleset.FAMILIES.values()), restore=restore)})
     await cluster.apply(policy("x", "p"))
-    assert await cluster.rules.present()
-    nft("flush ruleset")
-    assert not await cluster.rules.present()
-    await cluster.rules.replace(cluster.tracker.wanted())
-    check(world, cluster)
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(watch.run())
+        await asyncio.sleep(0.1)
+        for harm in ("flush ruleset", "delete table ip6 nodeagent-policy", "flush chain ip nodeagent-policy forward"):
+            nft(harm)
+            await asyncio.sleep(1.0)
+            check(world, cluster)
+            check(world, cluster, version=6)
+        watching.cancel()
 
 
 def test_bridged_packets_are_made_visible_where_they_were_not(world: Pods) -> None:

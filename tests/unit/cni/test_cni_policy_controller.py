@@ -234,7 +234,9 @@ async def test_rules_that_somebody_flushed_are_back(world: World) -> None:
     async with world.running():
         world.rules.flush()
         assert world.rules.passes(CLIENT, WEB)
-        await asyncio.sleep(1.5)
+        assert world.policies.table_families() == {"ip", "ip6"}
+        await world.policies.rules_gone()
+        await asyncio.sleep(0.1)
         assert not world.rules.passes(CLIENT, WEB)
 
 

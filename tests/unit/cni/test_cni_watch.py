@@ -11,6 +11,7 @@ from cni.netlink.wire import Message, attribute
 from cni.overlay import kernel, watch
 from cni.overlay.plan import Forward, Neighbour, Route
 from cni.overlay.watch import Interest
+from cni.tables import Notice
 
 END, MAC, OTHER = ip_address("10.244.1.0"), "ee:00:00:00:00:01", "10.9.9.0/24"
 OURS = ip_network("10.244.1.0/24")
@@ -80,7 +81,16 @@ def test_an_event_matters_only_when_something_of_ours_may_be_gone(case: str, hap
     assert watch.matters(happened, INTEREST) is expected, case
 
 
-def test_a_deleted_table_is_known_by_name() -> None:
-    body = bytes(4) + attribute(1, b"nodeagent-cni\0")
-    assert tables.deleted(Event(0x0A02, body)) == "nodeagent-cni"
-    assert tables.deleted(Event(0x0A00, body)) is None
+def test_a_notice_says_where_something_came_or_went() -> None:
+    table, chain = attribute(1, b"nodeagent-cni\0"), attribute(3, b"postrouting\0")
+    assert tables.parse(Event(0x0A02, b"\2\0\0\0" + table)) == Notice("ip", "nodeagent-cni", "", True)
+    assert tables.parse(Event(0x0A03, b"\n\0\0\0" + table + chain)) == Notice(
+        "ip6", "nodeagent-cni", "postrouting", False
+    )
+    assert tables.parse(Event(0x0A0C, b"\2\0\0\0" + table)) is None
+
+
+def test_a_table_is_damaged_in_the_family_in_which_it_is_wanted() -> None:
+    found = {("ip", "a"): True, ("ip", "b"): False, ("ip6", "b"): True}
+    assert tables.damaged({"a": {"ip"}, "b": {"ip6"}}, found) == set()
+    assert tables.damaged({"a": {"ip", "ip6"}, "b": {"ip"}, "c": ()}, found) == {"a", "b"}
