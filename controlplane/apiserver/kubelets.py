@@ -13,6 +13,7 @@ import httptools
 
 from controlplane import errors
 from kube.duplex import Duplex, SocketDuplex
+from kube.tlsduplex import TlsDuplex
 
 CONNECT_SECONDS = 10.0
 HEAD_SECONDS = 30.0
@@ -75,14 +76,16 @@ class Kubelets:
             duplex.abort()
             raise
 
-    async def _connect(self, host: str, port: int) -> SocketDuplex:
+    async def _connect(self, host: str, port: int) -> TlsDuplex:
         loop = asyncio.get_running_loop()
+        below = SocketDuplex()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                _, duplex = await loop.create_connection(
-                    SocketDuplex, host, port, ssl=self._context, server_hostname=host
-                )
+                await loop.create_connection(lambda: below, host, port)
+                duplex = TlsDuplex(below, self._context, host=host)
+                await duplex.handshake()
         except (TimeoutError, OSError) as e:
+            below.abort()
             text = str(e) or f"no connection in {CONNECT_SECONDS:g} s"
             raise KubeletUnreachable(f"error dialing backend: dial tcp {host}:{port}: {text}") from e
         return duplex
@@ -144,7 +147,7 @@ class _Parser:
         self.complete = True
 
 
-async def _answer(duplex: SocketDuplex) -> Answer:
+async def _answer(duplex: Duplex) -> Answer:
     parser = _Parser()
     size = 0
     while not parser.headed:

@@ -131,6 +131,10 @@ async def join(left: Duplex, right: Duplex) -> None:
 
 
 async def _copy(source: Duplex, sink: Duplex) -> None:
+    """A sink that takes no more may still have much to say: the copy in the other direction hears it out."""
     while data := await source.read(_PIECE):
-        await sink.write(data)
+        try:
+            await sink.write(data)
+        except (StreamError, OSError):
+            return
     raise _Ended

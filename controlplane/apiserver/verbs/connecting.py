@@ -239,16 +239,28 @@ async def _close_with_client(receive: Receive, answer: kubelets.Answer) -> None:
 
 async def tunnel(front: Duplex, back: Duplex) -> None:
     """Bytes both ways. Both sides speak TLS, which knows no half-close: the first end is the end, after a flush."""
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_pump(front, back))
-        group.create_task(_pump(back, front))
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_pump(front, back))
+            group.create_task(_pump(back, front))
+    finally:
+        await front.close()
 
 
 async def _pump(source: Duplex, target: Duplex) -> None:
+    """Until the source ends. A target that takes no more may still have much to say: the other pump hears it out."""
     try:
         while data := await source.read():
-            await target.write(data)
+            if not await _written(target, data):
+                return
     except ConnectionError:
-        await source.close()
-    finally:
-        await target.close()
+        pass  # the source is lost: its end
+    await target.close()
+
+
+async def _written(target: Duplex, data: bytes) -> bool:
+    try:
+        await target.write(data)
+    except ConnectionError:
+        return False
+    return True
