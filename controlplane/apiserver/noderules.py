@@ -20,6 +20,10 @@ GRANTS = (
     grant("node.k8s.io", "runtimeclasses", READ),
     grant("storage.k8s.io", "csidrivers storageclasses", READ),
     grant("storage.k8s.io", "csinodes", "get create update patch delete"),
+    grant("storage.k8s.io", "volumeattachments", "get"),
+    grant("", "persistentvolumes", "get"),
+    # At its start a kubelet clears what an earlier one published; it is content to hear that there is no such kind.
+    grant("resource.k8s.io", "resourceslices", "deletecollection"),
     grant("", "nodes", "create"),
     grant("", "pods", "create delete"),
     grant("", "pods/status", "get patch update"),
@@ -28,7 +32,7 @@ GRANTS = (
     grant("coordination.k8s.io", "leases", "create"),
 )
 # Whose pods, whose account, whose lease it is, is checked by admission where the object decides.
-BOUND = {"secrets": "secret", "configmaps": "config map"}
+BOUND = {"secrets": "secret", "configmaps": "config map", "persistentvolumeclaims": "claim"}
 LEASE_NAMESPACE = "kube-node-lease"
 
 
@@ -91,8 +95,10 @@ def _own(node: str, attributes: Attributes) -> bool:
 
 
 def references(pod: Object, resource: str) -> set[str]:
-    """The names of the secrets or configmaps a pod uses: volumes, environment, image pulls."""
+    """The names of the secrets, configmaps or claims a pod uses: volumes, environment, image pulls."""
     spec = pod.get("spec") or {}
+    if resource == "persistentvolumeclaims":
+        return {_claim(pod, volume) for volume in spec.get("volumes") or []} - {""}
     found: set[str] = set()
     for volume in spec.get("volumes") or []:
         found |= _of_volume(volume, resource)
@@ -102,6 +108,13 @@ def references(pod: Object, resource: str) -> set[str]:
     if resource == "secrets":
         found |= {item.get("name", "") for item in spec.get("imagePullSecrets") or []}
     return found - {""}
+
+
+def _claim(pod: Object, volume: Object) -> str:
+    """The claim behind a volume, or "": a named one, or the one made for this pod."""
+    if volume.get("ephemeral"):
+        return f"{pod['metadata']['name']}-{volume['name']}"
+    return str((volume.get("persistentVolumeClaim") or {}).get("claimName") or "")
 
 
 def _of_volume(volume: Object, resource: str) -> set[str]:

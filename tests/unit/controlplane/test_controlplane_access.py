@@ -169,6 +169,8 @@ POD: Object = {
             {"name": "a", "secret": {"secretName": "from-volume"}},
             {"name": "b", "projected": {"sources": [{"configMap": {"name": "projected"}}, {"secret": {"name": "s2"}}]}},
             {"name": "c", "csi": {"driver": "d", "secretRef": {"name": "from-csi"}}},
+            {"name": "d", "persistentVolumeClaim": {"claimName": "disk"}},
+            {"name": "e", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}},
         ],
         "containers": [
             {"name": "c", "envFrom": [{"configMapRef": {"name": "from-envfrom"}}],
@@ -182,6 +184,7 @@ POD: Object = {
 def test_a_pods_references_are_found_wherever_they_are() -> None:
     assert references(POD, "secrets") == {"from-volume", "s2", "from-csi", "from-env", "pull"}
     assert references(POD, "configmaps") == {"projected", "from-envfrom"}
+    assert references(POD, "persistentvolumeclaims") == {"disk", "p-e"}
 
 
 def judge(
@@ -203,6 +206,12 @@ def judge(
         ("get", "secrets", {"namespace": "kube-system", "name": "from-env"}, False),
         ("list", "secrets", {"namespace": "default"}, False),
         ("update", "secrets", {"namespace": "default", "name": "from-env"}, False),
+        ("get", "persistentvolumeclaims", {"namespace": "default", "name": "disk"}, True),
+        ("get", "persistentvolumeclaims", {"namespace": "default", "name": "other"}, False),
+        ("update", "persistentvolumeclaims", {"namespace": "default", "name": "disk"}, False),
+        ("get", "persistentvolumes", {"name": "pv"}, True),
+        ("list", "persistentvolumes", {}, False),
+        ("deletecollection", "resourceslices", {"group": "resource.k8s.io"}, True),
         ("list", "services", {}, True),
         ("watch", "pods", {}, True),
         ("update", "pods", {"namespace": "default", "name": "p"}, False),
