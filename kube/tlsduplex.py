@@ -77,4 +77,3 @@ class TlsDuplex:
     async def _flush(self) -> None:
         if self._outgoing.pending:
             await self._below.write(self._outgoing.read())
-
