@@ -8,6 +8,7 @@ are left alone.
 
 import base64
 import logging
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,6 +30,9 @@ KEEP_DECIDED, KEEP_PENDING = timedelta(hours=1), timedelta(hours=24)
 SIGNERS = (csr.CLIENT, csr.KUBELET_CLIENT, csr.KUBELET_SERVING)
 _OPTIONAL = {csr.DIGITAL_SIGNATURE, csr.KEY_ENCIPHERMENT}
 _ALL = "all"
+_OWN = ("InternalIP", "InternalDNS", "Hostname")
+# Names that prove the API server to its clients, who trust the same CA; whatever a node calls itself.
+_SERVERS = re.compile(r"localhost|kubernetes(\..*)?", re.IGNORECASE)
 _SELF = ("selfnodeclient", "Auto approving self kubelet client certificate after SubjectAccessReview.")
 _ANY = ("nodeclient", "Auto approving kubelet client certificate after SubjectAccessReview.")
 _SERVING = "Auto approving kubelet serving certificate: every name in it is an address of the node that asks."
@@ -53,8 +57,10 @@ def judge(spec: SigningRequest, asked: csr.Asked, node: Node | None) -> Verdict:
         return Verdict()
     if it.username != asked.common_name or pki.NODE_GROUP not in it.groups:
         return Verdict()
+    if any(_SERVERS.fullmatch(each) for each in asked.dns_names):
+        return Verdict()
     name = asked.common_name.removeprefix(pki.NODE_PREFIX)
-    known = {each.address for each in node.status.addresses} | {name} if node else set()
+    known = {each.address for each in node.status.addresses if each.type in _OWN} | {name} if node else set()
     if {*asked.dns_names, *asked.ips} <= known:
         return Verdict(message=_SERVING)
     return Verdict(wait=True)

@@ -4,6 +4,7 @@ Virtual machines cloned from one image, or with the same address on their first 
 otherwise overwrite each other. Only kubelets are judged; administrators and controllers may write what they like.
 """
 
+import ipaddress
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,7 @@ from controlplane.apiserver.admission.chain import Attributes, Plugin
 from controlplane.apiserver.noderules import node_name
 from controlplane.store.storage import Storage
 from kube import status
-from kube.scheme import NODES
+from kube.scheme import NODES, SERVICE_CIDRS
 
 Object = dict[str, Any]
 INTERNAL = "InternalIP"
@@ -31,9 +32,28 @@ class NodeIdentity(Plugin):
             return
         if attributes.old is not None and _identity(attributes.obj) == _identity(attributes.old):
             return  # nearly all writes are heartbeats, which change nothing of it
+        if fault := unreal(attributes.obj, ranges=self._service_ranges()):
+            raise status.forbidden(fault, resource=NODES, name=attributes.name)
         others = (entry.decode() for entry in self._storage.cache(NODES.storage_key).items.values())
         if fault := collision(attributes.obj, old=attributes.old, others=others):
             raise status.forbidden(fault, resource=NODES, name=attributes.name)
+
+    def _service_ranges(self) -> list[str]:
+        found = (entry.decode() for entry in self._storage.cache(SERVICE_CIDRS.storage_key).items.values())
+        return [cidr for each in found for cidr in each["spec"]["cidrs"]]
+
+
+def unreal(node: Object, *, ranges: Iterable[str]) -> str:
+    """Why no machine has these addresses, "" when one may: with them, a certificate would prove the API server."""
+    networks = [ipaddress.ip_network(each) for each in ranges]
+    for text in _addresses(node):
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            return f"status.addresses: {text!r} is no IP address"
+        if address.is_loopback or any(address in each for each in networks):
+            return f"{text} is no address of a machine: it is of the loopback or of the Services' range"
+    return ""
 
 
 def collision(node: Object, *, old: Object | None, others: Iterable[Object]) -> str:

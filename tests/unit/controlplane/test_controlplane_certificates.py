@@ -220,6 +220,23 @@ def test_a_node_gets_no_serving_certificate_of_another_node() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["kubernetes", "kubernetes.default.svc", "Localhost"])
+def test_no_node_gets_a_certificate_that_proves_the_api_server(name: str) -> None:
+    asked = csr.read(pem(f"system:node:{name}", dns_names=[name]))
+    ask = signing(csr.KUBELET_SERVING, SERVING, user=User(f"system:node:{name}", NODE.groups))
+    assert certificates.judge(ask, asked, node("192.0.2.7", name=name)) == certificates.Verdict()
+
+
+def test_addresses_of_services_and_of_the_loopback_are_no_machines() -> None:
+    def fault(address: str) -> str:
+        found = {"status": {"addresses": [{"type": "InternalIP", "address": address}]}}
+        return identity.unreal(found, ranges=["10.96.0.0/16", "fd00:96::/112"])
+
+    assert fault("192.0.2.7") == ""
+    assert "10.96.0.1 is no address of a machine" in fault("10.96.0.1")
+    assert "Services' range" in fault("fd00:96::1") and fault("127.0.0.1") and "no IP" in fault("x")
+
+
 def test_requests_to_other_signers_are_nobody_elses_business() -> None:
     assert certificates.judge(signing("example.com/own", CLIENT), csr.read(pem()), None) == certificates.Verdict()
 
