@@ -247,6 +247,7 @@ class Parts:
             health=self.health.runtime_problem,
             figures=self.figures,
             configz=lambda: msgspec.to_builtins(kubelet),
+            probed=lambda: self.probes.tallies,
         )
 
     def _runtime_changed(self) -> None:

@@ -116,16 +116,19 @@ def connect(settings: Settings) -> Client:
     from kube import kubeconfig
     from kube.client.failover import FailoverTransport
     from kube.client.rest import Client
+    from nodeagent.node import object as node
+
+    agent_name = f"kubelet/{node.VERSION} (linux)"
 
     if settings.standalone:
         from nodeagent.sources import nowhere
 
-        return Client(nowhere.NoApiServer(), user_agent=f"nodeagent/{VERSION}")
+        return Client(nowhere.NoApiServer(), user_agent=agent_name)
     try:
         rest = kubeconfig.load(Path(settings.agent.kubeconfig))
     except kubeconfig.KubeconfigError as e:
         raise errors.ConfigError(str(e)) from e
-    return Client(FailoverTransport(rest), user_agent=f"nodeagent/{VERSION}")
+    return Client(FailoverTransport(rest), user_agent=agent_name)
 
 
 def dependencies(settings: Settings, client: Client, informers: Any, system: Any) -> Deps:

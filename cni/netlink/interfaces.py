@@ -16,6 +16,7 @@ from cni.netlink.wire import (
     Message,
     attribute,
     attributes,
+    each_attribute,
     mac_bytes,
     nested,
     number,
@@ -166,6 +167,13 @@ def parse_link(body: bytes) -> LinkState:
         vxlan=_vxlan(information.get(INFO_DATA, b"")) if kind == "vxlan" else None,
         forwarding=attributes(information.get(INFO_SLAVE_DATA, b"")).get(BRPORT_STATE, b"\0")[0] == FORWARDING,
     )
+
+
+def link_identity(body: bytes) -> tuple[int, str]:
+    """Index and name of a RTM_NEWLINK or RTM_DELLINK, without reading the rest: the name comes first as a rule."""
+    index: int = struct.unpack_from("=i", body, 4)[0]
+    name = next((value for kind, value in each_attribute(body[16:]) if kind == IFLA_IFNAME), b"")
+    return index, name.rstrip(b"\0").decode()
 
 
 def _vxlan(data: bytes) -> Vxlan:

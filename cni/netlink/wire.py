@@ -5,7 +5,7 @@ Numbers are those of linux/netlink.h and linux/rtnetlink.h. Must not know pods o
 
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -69,12 +69,15 @@ def mac_bytes(mac: str) -> bytes:
 
 def attributes(data: bytes) -> Mapping[int, bytes]:
     """Every rtattr of a block; the last of equal kinds wins."""
-    found: dict[int, bytes] = {}
+    return dict(each_attribute(data))
+
+
+def each_attribute(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Kind and value of one rtattr after the other."""
     offset = 0
     while offset + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, offset)
         if length < 4:
-            break
-        found[kind & 0x3FFF] = data[offset + 4 : offset + length]
+            return
+        yield kind & 0x3FFF, data[offset + 4 : offset + length]
         offset += (length + 3) & ~3
-    return found

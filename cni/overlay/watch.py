@@ -29,9 +29,9 @@ def matters(event: Event, interest: Interest) -> bool:
     if event == monitor.LOST:
         return True
     if event.kind in (interfaces.NEWLINK, interfaces.DELLINK):
-        link = interfaces.parse_link(event.body)
-        removed = event.kind == interfaces.DELLINK and link.name == interest.bridge
-        return removed or link.name in interest.names or link.index in interest.indexes
+        index, name = interfaces.link_identity(event.body)
+        removed = event.kind == interfaces.DELLINK and name == interest.bridge
+        return removed or name in interest.names or index in interest.indexes
     if event.kind in (addresses.NEWADDR, addresses.DELADDR):
         return addresses.parse_address(event.body)[0] in interest.indexes
     if event.kind in (routes.NEWROUTE, routes.DELROUTE):

@@ -32,7 +32,7 @@ class Protocol:
     def encode(self, channel: int, data: bytes) -> bytes | str:
         """Make one message."""
         if self.base64:
-            return f"{channel}{base64.b64encode(data).decode()}"
+            return chr(ord("0") + channel) + base64.b64encode(data).decode()
         return channel.to_bytes(1, "big") + data
 
     def decode(self, message: bytes) -> tuple[int, bytes]:
@@ -59,6 +59,16 @@ EXEC_PROTOCOLS = (
     Protocol("base64.channel.k8s.io", base64=True),
 )
 """What an exec or attach server offers, best first."""
+
+FORWARD_PROTOCOLS = (V4, Protocol("v4.base64.channel.k8s.io", base64=True))
+"""What a port-forward server offers clients that know no tunnel: port i has data channel 2i and error channel 2i+1."""
+
+
+def choose_forward(offered: Iterable[str]) -> Protocol | None:
+    """The same for port-forward by channels. No subprotocol at all means the binary one."""
+    wanted = [name for name in offered if name]
+    known = {protocol.name: protocol for protocol in FORWARD_PROTOCOLS}
+    return next((known[name] for name in wanted if name in known), None) if wanted else V4
 
 
 def choose(offered: Iterable[str]) -> Protocol | None:

@@ -255,7 +255,7 @@ class Executor:
         if it.lifecycle is None or it.lifecycle.post_start is None:
             return
         try:
-            await self._hook(it.lifecycle.post_start, it, container_id, seen, timeout=None)
+            await self._hook(pod, it.lifecycle.post_start, it, container_id, seen, timeout=None)
         except hooks.HookError as e:
             self.event(pod, "Warning", "FailedPostStartHook", f"PostStartHook failed: {e}", container=it.name)
             kill = plan.Kill(id=container_id, name=it.name, message="FailedPostStartHook")
@@ -264,6 +264,7 @@ class Executor:
 
     async def _hook(
         self,
+        pod: types.Pod,
         handler: types.LifecycleHandler,
         it: spec.AnyContainer,
         container_id: str,
@@ -272,7 +273,7 @@ class Executor:
         timeout: float | None,
     ) -> None:
         ips = seen.ips or self._kit.facts.host_ips
-        await hooks.run(
+        in_the_clear = await hooks.run(
             handler,
             it,
             container_id,
@@ -281,6 +282,9 @@ class Executor:
             execs=self._kit.runtime.execs,
             clock=self._kit.clock,
         )
+        if in_the_clear:
+            message = f"request to HTTPS lifecycle hook {in_the_clear} got HTTP response, retry with HTTP succeeded"
+            self.event(pod, "Warning", "LifecycleHTTPFallback", message)
 
     async def kill(self, pod: types.Pod, kill: plan.Kill, seen: observed.Observed, *, grace: int) -> None:
         """preStop, then SIGTERM, then SIGKILL, all within `grace` seconds and a little."""
@@ -290,7 +294,7 @@ class Executor:
         it = spec.find(pod, kill.name)
         if it is not None and it.lifecycle is not None and it.lifecycle.pre_stop is not None and grace > 0:
             try:
-                await self._hook(it.lifecycle.pre_stop, it, kill.id, seen, timeout=float(grace))
+                await self._hook(pod, it.lifecycle.pre_stop, it, kill.id, seen, timeout=float(grace))
             except hooks.HookError as e:
                 self.event(pod, "Warning", "FailedPreStopHook", f"PreStopHook failed: {e}", container=kill.name)
         left = grace - round(self._kit.clock.monotonic() - began)

@@ -1,6 +1,8 @@
 """Lifecycle hooks: postStart and preStop by exec, httpGet or sleep. It knows nothing of when they run."""
 
 import asyncio
+import dataclasses
+import ssl
 from typing import Final
 
 from kube import types
@@ -8,9 +10,11 @@ from kube.runtime.clock import Clock
 from nodeagent import errors
 from nodeagent.cri import runtime
 from nodeagent.pods import spec
+from nodeagent.probes import attempt, http
 
 SHOWN: Final = 1024
 HTTP_TIMEOUT: Final = 30.0
+USER_AGENT: Final = "kube-lifecycle/1.36"
 
 
 class HookError(errors.NodeagentError):
@@ -26,20 +30,24 @@ async def run(
     timeout: float | None,
     execs: runtime.Execs,
     clock: Clock,
-) -> None:
-    """Runs one hook to its end; HookError if it fails or takes longer than `timeout` seconds."""
+) -> str:
+    """Runs one hook to its end; HookError if it fails or takes longer than `timeout` seconds.
+
+    Returns the host that was asked by HTTP in place of HTTPS, "" as a rule.
+    """
     try:
         async with asyncio.timeout(timeout):
             if handler.exec is not None:
                 await command(handler.exec, container_id, timeout=timeout, execs=execs)
             elif handler.http_get is not None:
-                await http(handler.http_get, container, pod_ip=pod_ip)
+                return await ask(handler.http_get, container, pod_ip=pod_ip)
             elif handler.sleep is not None:
                 await clock.sleep(handler.sleep.seconds)
             elif handler.tcp_socket is not None:
                 raise HookError("tcpSocket is not supported in lifecycle hooks")
     except TimeoutError as e:
         raise HookError(f"the hook did not end within {timeout:.0f} s") from e
+    return ""
 
 
 async def command(action: types.ExecAction, container_id: str, *, timeout: float | None, execs: runtime.Execs) -> None:
@@ -54,30 +62,32 @@ async def command(action: types.ExecAction, container_id: str, *, timeout: float
         raise HookError(f"{shown} failed - error: command exited with {result.exit_code}, message: {output!r}")
 
 
-async def http(action: types.HTTPGetAction, container: spec.AnyContainer, *, pod_ip: str) -> None:
-    """An httpGet hook; any answer below 400 is a success, as is HTTP where HTTPS was meant."""
-    import aiohttp  # only pods with such a hook need it
+async def ask(action: types.HTTPGetAction, container: spec.AnyContainer, *, pod_ip: str) -> str:
+    """An httpGet hook; any answer is a success, as upstream counts it. Plain HTTP is tried where HTTPS was meant.
 
-    host, port = action.host or pod_ip, port_number(action.port, container)
-    url = f"{action.scheme.lower()}://{f'[{host}]' if ':' in host else host}:{port}/{action.path.lstrip('/')}"
-    headers = {header.name: header.value for header in action.http_headers}
-    limit = aiohttp.ClientTimeout(total=HTTP_TIMEOUT)
+    Returns the host that turned out to speak plain HTTP, "" as a rule.
+    """
+    shown = f"HTTP lifecycle hook ({action.path}) failed - error"
     try:
-        async with (
-            aiohttp.ClientSession(timeout=limit) as session,
-            session.get(url, headers=headers, ssl=False, allow_redirects=False) as answer,
-        ):
-            if answer.status >= 400:
-                raise HookError(f"HTTP lifecycle hook ({action.path}) failed - error: status {answer.status}")
-    except (aiohttp.ClientError, OSError, ValueError) as e:
-        raise HookError(f"HTTP lifecycle hook ({action.path}) failed - error: {e}") from e
+        port = attempt.port_number(action.port, container)
+    except ValueError as e:
+        raise HookError(f"{shown}: {e}") from e
+    target = dataclasses.replace(attempt.http_target(action, port, pod_ip), user_agent=USER_AGENT)
+    try:
+        async with asyncio.timeout(HTTP_TIMEOUT):
+            try:
+                await http.get(target, tls=http.context())
+            except ssl.SSLError:
+                await http.get(without_secrets(target), tls=http.context())
+                return f"{target.host}:{target.port}"
+    except TimeoutError as e:
+        raise HookError(f"{shown}: no answer within {HTTP_TIMEOUT:.0f} s") from e
+    except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as e:
+        raise HookError(f"{shown}: {http.explain(e, target.host, target.port)}") from e
+    return ""
 
 
-def port_number(port: int | str, container: spec.AnyContainer) -> int:
-    """A port by number, or by the name the container gave it."""
-    if isinstance(port, int):
-        return port
-    named = next((p.container_port for p in container.ports if p.name == port), None)
-    if named is None and not port.isdigit():
-        raise HookError(f"container {container.name} has no port named {port!r}")
-    return named if named is not None else int(port)
+def without_secrets(target: http.Target) -> http.Target:
+    """The same in the clear, where a login must not be seen."""
+    headers = tuple((name, value) for name, value in target.headers if name.lower() != "authorization")
+    return dataclasses.replace(target, scheme="HTTP", headers=headers)

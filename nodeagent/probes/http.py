@@ -29,6 +29,7 @@ class Target:
     port: int
     path: str = "/"
     headers: Sequence[tuple[str, str]] = ()
+    user_agent: str = USER_AGENT
 
     @property
     def url(self) -> str:
@@ -50,7 +51,7 @@ async def probe(target: Target, *, timeout: float, tls: ssl.SSLContext) -> Outco
     try:
         async with asyncio.timeout(timeout):
             for _ in range(_MAX_REDIRECTS + 1):
-                status, location, body = await _get(asked, tls)
+                status, location, body = await get(asked, tls=tls)
                 if not (300 <= status < 400 and location):
                     return _judged(status, body)
                 following = _redirected(asked, location)
@@ -88,10 +89,14 @@ def _redirected(target: Target, location: str) -> Target | None:
         return None
     port = found.port or (443 if found.scheme == "https" else 80)
     path = (found.path or "/") + (f"?{found.query}" if found.query else "")
-    return Target(scheme=found.scheme, host=found.hostname, port=port, path=path, headers=target.headers)
+    return dataclasses.replace(target, scheme=found.scheme, host=found.hostname, port=port, path=path)
 
 
-async def _get(target: Target, tls: ssl.SSLContext) -> tuple[int, str, str]:
+async def get(target: Target, *, tls: ssl.SSLContext) -> tuple[int, str, str]:
+    """Ask once: status, where it redirects to, the beginning of the body. The caller sets the deadline.
+
+    Raises OSError, ValueError and the errors of asyncio's streams.
+    """
     secure = target.scheme.lower() == "https"
     reader, writer = await asyncio.open_connection(
         target.host,
@@ -123,7 +128,7 @@ def _request(target: Target) -> bytes:
     )
     lines = [f"GET {target.path} HTTP/1.1", f"Host: {host}", "Connection: close"]
     if "user-agent" not in given:
-        lines.append(f"User-Agent: {USER_AGENT}")
+        lines.append(f"User-Agent: {target.user_agent}")
     if "accept" not in given:
         lines.append("Accept: */*")
     lines += [f"{name}: {value}" for name, value in target.headers if name.lower() != "host" and value]

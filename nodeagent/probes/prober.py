@@ -26,6 +26,11 @@ OnResult = Callable[[str, str, str, bool, str], None]
 a result, and every warning (which passed, and has a text)."""
 
 
+Tally = tuple[str, str, str, str, str, str]
+"""What is counted: kind and result in upstream's words, container, pod, namespace, uid."""
+_RESULTS = {True: "successful", False: "failed", None: "unknown"}
+
+
 class Running(Protocol):
     """A running container: `started_at` in Unix nanoseconds."""
 
@@ -44,6 +49,8 @@ class _Worker:
     kind: Kind
     running: Running
     found_running: bool
+    tally: tuple[str, str, str, str]
+    """Its container, pod, namespace and uid."""
     started: asyncio.Event
     """Set once the container counts as started; the startup probe's worker sets it."""
     state: plan.State = dataclasses.field(default_factory=plan.State)
@@ -59,6 +66,8 @@ class Probes:
         self._on_result = on_result
         self._born = clock.now()
         self._workers: dict[str, dict[tuple[str, Kind], _Worker]] = {}
+        self.tallies: dict[Tally, int] = {}
+        """How often each probe of the pods that are here has passed and failed."""
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -104,6 +113,8 @@ class Probes:
         """End a pod's probes."""
         for worker in self._workers.pop(uid, {}).values():
             self._stop(worker)
+        for tally in [tally for tally in self.tallies if tally[-1] == uid]:
+            del self.tallies[tally]
 
     def _new(
         self,
@@ -116,7 +127,9 @@ class Probes:
         earlier = siblings.get((container.name, "startup"))
         started = earlier.started if earlier is not None else asyncio.Event()
         found = datetime.fromtimestamp(running.started_at / 1e9, tz=self._born.tzinfo) < self._born
-        worker = _Worker(pod.metadata.uid, container, kind, running, found, started)
+        meta = pod.metadata
+        tally = (container.name, meta.name, meta.namespace, meta.uid)
+        worker = _Worker(meta.uid, container, kind, running, found, tally, started)
         if found and _was(pod, container.name, running.id, kind):
             worker.state = plan.State(True, True, 1)  # what an earlier agent found holds until a probe says otherwise
         if container.startup_probe is None or (kind == "startup" and worker.state.result):
@@ -166,6 +179,8 @@ class Probes:
         return None
 
     def _take(self, worker: _Worker, probe: types.Probe, outcome: plan.Outcome) -> None:
+        counted = (worker.kind.capitalize(), _RESULTS[outcome.passed], *worker.tally)
+        self.tallies[counted] = self.tallies.get(counted, 0) + 1
         if outcome.passed is None:
             log.debug("%s probe of %s: %s", worker.kind, worker.container.name, outcome.message)
             return

@@ -6,6 +6,7 @@ Paths follow the 1.36 kubelet.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -13,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from kube.runtime import metrics
 from nodeagent import errors
+from nodeagent.server import hostlogs
 from nodeagent.server.access import Access, AccessError
 from nodeagent.server.exchange import Exchange, Receive, ReplyError, Scope, Send
 from nodeagent.server.locate import Locator
@@ -61,6 +63,8 @@ class App:
             "attach": (("GET", "POST"), self._attach),
             "portForward": (("GET", "POST"), self._port_forward),
             "run": (("POST",), self._run_command),
+            "logs": (("GET",), self._host_logs),
+            "checkpoint": (("POST",), self._checkpoint),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,6 +101,8 @@ class App:
                 await self._reading.resource_metrics(exchange)
             case ["cadvisor"]:
                 await self._reading.cadvisor_metrics(exchange)
+            case ["probes"]:
+                await exchange.text(self._reading.probe_metrics(), kind=metrics.CONTENT_TYPE)
             case _:
                 raise ReplyError(404, "404 page not found")
 
@@ -108,6 +114,27 @@ class App:
     async def _logs(self, exchange: Exchange, rest: list[str]) -> None:
         namespace, name, container = _parts(rest, 3)
         await self._reading.logs(exchange, namespace, name, container)
+
+    async def _host_logs(self, exchange: Exchange, rest: list[str]) -> None:
+        if "query" in exchange.parameters:
+            raise ReplyError(403, "the node log query feature is disabled (enableSystemLogQuery)")
+        found = await asyncio.to_thread(hostlogs.look, "/".join(rest))
+        if found.file < 0:
+            await exchange.text(found.listing, kind="text/html; charset=utf-8")
+            return
+        await exchange.begin_stream()
+        async for piece in hostlogs.pieces(found):
+            await exchange.piece(piece)
+        await exchange.piece(b"", last=True)
+
+    async def _checkpoint(self, exchange: Exchange, rest: list[str]) -> None:
+        """Refused: no runtime this agent is tried with can freeze a container to a file."""
+        namespace, name, container = _parts(rest, 3)
+        pod = self._locator.pod(namespace, name)
+        await self._locator.running(pod, container)
+        raise ReplyError(
+            500, f"checkpointing of {namespace}/{name}/{container} failed (the container runtime does not support it)"
+        )
 
     async def _exec(self, exchange: Exchange, rest: list[str]) -> None:
         await self._streaming.exec(exchange, await self._container(rest))

@@ -16,6 +16,7 @@ from kube import serve
 from kube.client.rest import Client
 from kube.runtime.clock import Clock
 from nodeagent.cri.runtime import Runtime
+from nodeagent.probes import prober
 from nodeagent.server import app, locate, reading, streaming
 from nodeagent.server.access import Access
 from nodeagent.stats.collect import Collector
@@ -39,6 +40,7 @@ class KubeletServer:
         health: app.Health,
         figures: Collector,
         configz: Callable[[], Mapping[str, Any]] = dict,
+        probed: Callable[[], Mapping[prober.Tally, int]] = dict,
     ) -> None:
         locator = locate.Locator(pods=pods, runtime=runtime)
         self.listening = asyncio.Event()
@@ -51,7 +53,9 @@ class KubeletServer:
         self._app = app.App(
             access=Access(client=client, clock=clock, node_name=node_name),
             locator=locator,
-            reading=reading.Reading(locator=locator, runtime=runtime, clock=clock, figures=figures, configz=configz),
+            reading=reading.Reading(
+                locator=locator, runtime=runtime, clock=clock, figures=figures, configz=configz, probed=probed
+            ),
             streaming=streaming.Streaming(runtime.execs),
             run=runtime.execs.run,
             registry=registry,

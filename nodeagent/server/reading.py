@@ -18,6 +18,7 @@ from nodeagent import errors
 from nodeagent.cri import records
 from nodeagent.cri.runtime import Runtime
 from nodeagent.logs import line, read
+from nodeagent.probes.prober import Tally
 from nodeagent.server.exchange import Exchange, ReplyError
 from nodeagent.server.locate import Locator
 from nodeagent.stats import collect, metrics
@@ -38,12 +39,14 @@ class Reading:
         clock: clocks.Clock,
         figures: Figures,
         configz: Callable[[], Mapping[str, Any]],
+        probed: Callable[[], Mapping[Tally, int]] = dict,
     ) -> None:
         self._locator = locator
         self._runtime = runtime
         self._clock = clock
         self._figures = figures
         self._configz = configz
+        self._probed = probed
 
     async def pods(self, exchange: Exchange) -> None:
         """The pods of this node, with the fields the agent reads."""
@@ -74,6 +77,10 @@ class Reading:
         """What metrics-server reads."""
         found = await asyncio.to_thread(self._figures)
         await exchange.text(metrics.resource(found), kind=metrics.CONTENT_TYPE)
+
+    def probe_metrics(self) -> str:
+        """How often each probe has passed and failed."""
+        return metrics.probes(self._probed().items())
 
     async def cadvisor_metrics(self, exchange: Exchange) -> None:
         """What Prometheus reads of containers."""

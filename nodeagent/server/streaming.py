@@ -16,11 +16,9 @@ from kube.streams import channels, duplex, remotecommand, websocket
 from kube.streams.errors import RefusedError, StreamError, WebSocketError
 from nodeagent import errors
 from nodeagent.cri.runtime import Execs
-from nodeagent.server import translate
+from nodeagent.server import forward, translate
 from nodeagent.server.exchange import Exchange, ReplyError
 from nodeagent.server.translate import Streams
-
-_PORT_FORWARD_CHANNELS = "v4.channel.k8s.io"
 
 
 class Streaming:
@@ -49,16 +47,24 @@ class Streaming:
         """Carry connections into a pod's network."""
         upgrade = _upgrade(exchange)
         offered = websocket.offered(exchange.headers)
-        if upgrade.protocol == "websocket" and channels.TUNNEL not in offered:
-            raise ReplyError(400, f"unable to upgrade: the only WebSocket subprotocol is {channels.TUNNEL}")
-        url = await _ask(self._execs.port_forward_url(sandbox_id, []))
+        by_channel = upgrade.protocol == "websocket" and channels.TUNNEL not in offered
+        protocol = channels.choose_forward(offered) if by_channel else None
+        if by_channel and protocol is None:
+            known = [channels.TUNNEL, *(each.name for each in channels.FORWARD_PROTOCOLS)]
+            raise ReplyError(400, f"unable to upgrade: none of the subprotocols {offered} is known, only {known}")
+        ports = wanted_ports(exchange) if by_channel else []
+        url = await _ask(self._execs.port_forward_url(sandbox_id, ports))
         if upgrade.protocol != "websocket":
             await _pass_on(exchange, upgrade, url, default=remotecommand.PORT_FORWARD_PROTOCOL)
             return
         runtime = await _connect(url, [remotecommand.PORT_FORWARD_PROTOCOL])
         try:
-            client = await _accept(upgrade, exchange, channels.TUNNEL)
-            await translate.tunnel(websocket.WebSocket(client), runtime)
+            if protocol is None:
+                client = await _accept(upgrade, exchange, channels.TUNNEL)
+                await translate.tunnel(websocket.WebSocket(client), runtime)
+            else:
+                client = await _accept(upgrade, exchange, protocol.name if offered else "")
+                await forward.channels(websocket.WebSocket(client), runtime, protocol=protocol, ports=ports)
         finally:
             await runtime.close()
 
@@ -77,6 +83,17 @@ class Streaming:
             await translate.remote_command(websocket.WebSocket(client), runtime, protocol=protocol, wanted=wanted)
         finally:
             await runtime.close()
+
+
+def wanted_ports(exchange: Exchange) -> list[int]:
+    """The ports an old client names in its query, repeated or with commas. Raises ReplyError 400."""
+    texts = [text for value in exchange.parameters.get("port", []) for text in value.split(",")]
+    if not texts:
+        raise ReplyError(400, 'query parameter "port" is required')
+    for text in texts:
+        if not text.isdigit() or not 0 < int(text) < 65536:
+            raise ReplyError(400, f'query parameter "port": {text!r} is not a port')
+    return [int(text) for text in texts]
 
 
 def streams(exchange: Exchange) -> Streams:

@@ -10,6 +10,14 @@ Row = tuple[Labels, float]
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
+def probes(tallies: Iterable[tuple[tuple[str, ...], int]]) -> str:
+    """What became of probes: (kind, result, container, pod, namespace, uid) -> how often."""
+    names = ("probe_type", "result", "container", "pod", "namespace", "pod_uid")
+    rows = [(dict(zip(names, tally, strict=True)), count) for tally, count in tallies]
+    text = "[ALPHA] Cumulative number of a liveness, readiness or startup probe for a container by result."
+    return family("prober_probe_total", "counter", text, rows, "")
+
+
 def resource(found: figures.Figures) -> str:
     """What metrics-server reads: time used and working sets, with the moment they were read at."""
     containers = [(labels_of(pod, c), c) for pod in found.pods for c in pod.containers]

@@ -27,7 +27,7 @@ class FakeStreamingServer:
 
     def __init__(self) -> None:
         self.requests: list[str] = []
-        self.stdin, self.resizes = b"", b""
+        self.stdin, self.resizes, self.forwarded = b"", b"", b""
         self.stdin_ended = asyncio.Event()
         self.opened: dict[str, int] = {}
         self.behave: Callable[[FakeStreamingServer, spdy.Session, asyncio.StreamWriter], Any] = cat
@@ -62,6 +62,8 @@ class FakeStreamingServer:
             case spdy.DataReceived(stream, data, fin):
                 if kinds[stream] == "stdin":
                     self.stdin += data
+                if kinds[stream] == "data":
+                    self.forwarded += data
                 if kinds[stream] == "resize":
                     self.resizes += data
                 if fin:
@@ -96,6 +98,19 @@ async def fail(server: FakeStreamingServer, session: spdy.Session, writer: async
         await asyncio.sleep(0.01)
     session.send(server.opened["stdout"], b"x" * 300_000)
     await finish(server, session, writer, 7)
+
+
+async def greet(server: FakeStreamingServer, session: spdy.Session, writer: asyncio.StreamWriter) -> None:
+    """A port behind which something says hello, hears one line, says it back and leaves."""
+    while "data" not in server.opened:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    session.send(server.opened["data"], b"hello ")
+    writer.write(session.pending())
+    while not server.forwarded.endswith(b"\n"):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    session.send(server.opened["data"], server.forwarded, fin=True)
+    session.send(server.opened["error"], b"", fin=True)
+    writer.write(session.pending())
 
 
 async def vanish(server: FakeStreamingServer, session: spdy.Session, writer: asyncio.StreamWriter) -> None:

@@ -19,9 +19,11 @@ class Answering(BaseHTTPRequestHandler):
     """Answers with the status its path names."""
 
     seen: list[tuple[str, str]] = []
+    agents: list[str] = []
 
     def do_GET(self) -> None:
         self.seen.append((self.path, self.headers.get("X-Own", "")))
+        self.agents.append(self.headers.get("User-Agent", ""))
         self.send_response(int(self.path.rsplit("/", 1)[-1]))
         self.end_headers()
 
@@ -86,11 +88,21 @@ async def test_http_asks_the_pod_with_the_hooks_headers_and_a_named_port(port: i
     assert ("/ok/200", "v") in Answering.seen
 
 
+async def test_whatever_http_answers_is_a_success(port: int) -> None:
+    await run({"httpGet": {"port": port, "path": "/500"}})
+    assert Answering.seen[-1] == ("/500", "") and Answering.agents[-1] == "kube-lifecycle/1.36"
+
+
+async def test_plain_http_is_tried_where_https_was_meant_without_the_login(port: int) -> None:
+    get = {"port": port, "path": "/200", "scheme": "HTTPS", "httpHeaders": [{"name": "X-Own", "value": "plain"}]}
+    await run({"httpGet": get})
+    assert Answering.seen[-1] == ("/200", "plain")
+
+
 @pytest.mark.parametrize(
     ("get", "said"),
     [
-        ({"path": "/500"}, "status 500"),
-        ({"path": "/200", "port": "absent"}, "no port named 'absent'"),
+        ({"path": "/200", "port": "absent"}, "couldn't find port: absent"),
         ({"path": "/200", "port": 1}, "failed"),
     ],
 )

@@ -15,6 +15,7 @@ from nodeagent import errors
 from nodeagent.cri.records import ExecResult
 from nodeagent.pods.kit import RunningContainer
 from nodeagent.probes import Probes, attempt, grpc_health, http, plan
+from nodeagent.stats import metrics
 
 EPOCH = datetime.datetime(2026, 11, 23, 12, tzinfo=datetime.UTC)
 
@@ -164,6 +165,19 @@ async def test_a_dead_container_is_reported_each_time_and_then_left_alone() -> N
         assert kubelet.probes.results("u") == {("c", "liveness"): None}
         await asyncio.sleep(1)
         assert kubelet.runs[-1][0] == 60
+
+
+@pytest.mark.looptime
+async def test_tries_are_counted_by_what_became_of_them_until_the_pod_goes() -> None:
+    async with Kubelet() as kubelet:
+        kubelet.code = lambda _: 1
+        kubelet.probes.sync(a_pod(livenessProbe=command("alive", failureThreshold=9)), kubelet.running())
+        await asyncio.sleep(25)
+        assert kubelet.probes.tallies == {("Liveness", "failed", "c", "", "", "u"): 3}
+        text = metrics.probes(kubelet.probes.tallies.items())
+        assert 'pod_uid="u",probe_type="Liveness",result="failed"} 3' in text
+        kubelet.probes.forget("u")
+        assert kubelet.probes.tallies == {}
 
 
 @pytest.mark.looptime

@@ -19,7 +19,8 @@ from kube.runtime.clock import SystemClock
 from kube.streams import duplex, remotecommand, spdy
 from kube.streams.errors import RefusedError
 from nodeagent import errors
-from nodeagent.server import KubeletServer, access, app, locate, reading, streaming, translate
+from nodeagent.server import KubeletServer, access, app, hostlogs, locate, reading, streaming, translate
+from nodeagent.server.exchange import ReplyError
 
 
 class Kubelet:
@@ -335,6 +336,64 @@ async def test_a_port_forward_tunnel_is_unwrapped(kubelet: Kubelet) -> None:
     assert kubelet.runtime.asked == [("port-forward", "s1", [])]
     assert "X-Stream-Protocol-Version: portforward.k8s.io" in kubelet.streaming.requests[0]
     await client.stream.close()
+
+
+@pytest.mark.parametrize(
+    ("subprotocol", "line", "port", "heard"),
+    [
+        ("v4.channel.k8s.io", b"\0you\n", b"P\0", b"hello you\n"),
+        ("v4.base64.channel.k8s.io", b"0eW91Cg==", b"UAA=", b"aGVsbG8g" + b"eW91Cg=="),
+    ],
+)
+async def test_a_port_is_forwarded_by_channels_to_clients_that_know_no_tunnel(
+    kubelet: Kubelet, subprotocol: str, line: bytes, port: bytes, heard: bytes
+) -> None:
+    kubelet.streaming.behave = kubelet_server.greet
+    client = await kubelet.websocket("/portForward/ns/p?port=80", subprotocol)
+    await client.send(line)
+    await client.until_closed()
+    data, error = (0, 1) if "base64" not in subprotocol else (ord("0"), ord("1"))
+    assert client.channels[error] == port
+    assert client.channels[data].startswith(port)
+    assert client.channels[data][len(port) :] == heard
+    assert kubelet.runtime.asked == [("port-forward", "s1", [80])]
+
+
+@pytest.mark.parametrize(("query", "said"), [("", '"port" is required'), ("port=x", "'x' is not a port")])
+async def test_a_forward_by_channels_needs_its_ports(kubelet: Kubelet, query: str, said: str) -> None:
+    code, text = await refused(kubelet, f"/portForward/ns/p?{query}", "v4.channel.k8s.io")
+    assert code == 400 and said in text
+
+
+async def test_a_forward_in_an_unknown_subprotocol_is_refused(kubelet: Kubelet) -> None:
+    assert (await refused(kubelet, "/portForward/ns/p?port=80", "v9"))[0] == 400
+
+
+async def test_checkpoints_are_refused_with_the_reason(kubelet: Kubelet) -> None:
+    code, text = await kubelet.ask("/checkpoint/ns/p/c", method="POST")
+    assert code == 500 and "does not support it" in text
+    assert (await kubelet.ask("/checkpoint/ns/p/absent", method="POST"))[0] == 404
+
+
+async def test_the_nodes_own_logs_are_listed_and_nothing_outside_their_folder(kubelet: Kubelet) -> None:
+    code, text = await kubelet.ask("/logs/")
+    assert code == 200 and "<pre>" in text
+    assert (await kubelet.ask("/logs/../../etc/passwd"))[0] == 404
+    assert (await kubelet.ask("/logs/?query=kubelet"))[0] == 403
+
+
+async def test_a_log_of_the_node_is_sent_as_it_was_when_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x<y").write_text("12345")
+    (tmp_path / "out").symlink_to("/etc/passwd")
+    assert hostlogs.look("a", folder=tmp_path).listing.count('<a href="x%3Cy">x&lt;y</a>') == 1
+    found = hostlogs.look("a/x<y", folder=tmp_path)
+    (tmp_path / "a" / "x<y").write_text("1234567890")
+    assert b"".join([piece async for piece in hostlogs.pieces(found)]) == b"12345"
+    for path in ("out", "absent", "a/x<y/z", "../etc"):
+        with pytest.raises(ReplyError) as caught:
+            hostlogs.look(path, folder=tmp_path)
+        assert caught.value.status == 404
 
 
 def test_identities_come_from_the_certificate(tmp_path: Path) -> None:
