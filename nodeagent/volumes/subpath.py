@@ -7,6 +7,7 @@ swap a folder for a link at any moment, and only an opened handle cannot be swap
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from nodeagent.volumes.model import VolumeError
@@ -37,7 +38,7 @@ def open_beneath(volume: Path, sub_path: str) -> int:
 def _walk(base: str, names: list[str]) -> int:
     handle = os.open(base, _FOLDER)
     try:
-        mode = os.fstat(handle).st_mode & 0o777
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)  # set-group-id too: what is made below stays the fsGroup's
         for number, name in enumerate(names):
             following = _step(handle, name, mode, last=number == len(names) - 1)
             os.close(handle)

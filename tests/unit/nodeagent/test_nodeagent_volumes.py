@@ -6,6 +6,7 @@ import asyncio
 import base64
 import datetime
 import os
+import stat
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -367,6 +368,17 @@ async def test_a_sub_path_is_made_and_shown_at_a_path_of_its_own(node: Node) -> 
     assert (paths["e"] / "a/me").is_dir()
     node.volumes.mounts(pod, pod.spec.containers[0], paths, env=[("WHO", "me")])
     assert [str(point) for point in node.mounter.mounted] == [mount.host_path]
+
+
+async def test_a_sub_path_that_is_made_has_its_volumes_mode_with_the_group_bit(node: Node) -> None:
+    """[sig-storage] EmptyDir volumes when FSGroup is specified: nonexistent volume subPath should have the correct mode
+    and owner using FSGroup [NodeConformance]."""
+    pod = a_pod({"name": "e", "emptyDir": {}}, mounts=[{"name": "e", "mountPath": "/x", "subPath": "a/b"}])
+    paths = await node.volumes.mount(pod)
+    paths["e"].chmod(0o3775)
+    node.volumes.mounts(pod, pod.spec.containers[0], paths)
+    made = (paths["e"] / "a", paths["e"] / "a/b")
+    assert [stat.S_IMODE(path.stat().st_mode) for path in made] == [0o3775, 0o3775]
 
 
 async def test_a_variable_of_a_sub_path_must_exist(node: Node) -> None:
