@@ -1,4 +1,4 @@
-"""Whether this node takes a pod that was bound to it: room, labels, sysctls. PURE, in upstream's words."""
+"""Whether this node takes a pod that was bound to it: room, labels, system, sysctls. PURE, in upstream's words."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -8,6 +8,7 @@ from kube import quantity, types
 from nodeagent.pods import plan, sandbox, spec
 from nodeagent.resources import qos
 
+SYSTEM: Final = "linux"
 NAMES: Final = {"cpu": "OutOfcpu", "memory": "OutOfmemory", "ephemeral-storage": "OutOfephemeral-storage"}
 
 
@@ -26,6 +27,8 @@ def reject(pod: types.Pod, *, others: Iterable[types.Pod], node: Node) -> plan.E
     """Why the pod cannot run here, None if it can. `others` are the pods that run here already."""
     if pressing := pressure(pod, node):
         return plan.End(reason="Evicted", message=f"Pod was rejected: The node had condition: [{pressing}]. ")
+    if unfit := wrong_system(pod):
+        return unfit
     if not selected(pod, node):
         return rejected("NodeAffinity", "Predicate NodeAffinity failed")
     forbidden = sandbox.forbidden_sysctls(pod, allowed=node.unsafe_sysctls)
@@ -54,6 +57,16 @@ def pressure(pod: types.Pod, node: Node) -> str:
         )
         return "MemoryPressure" if qos.qos_class(pod) == qos.BEST_EFFORT and not tolerates else ""
     return " ".join(sorted(node.under))
+
+
+def wrong_system(pod: types.Pod) -> plan.End | None:
+    """A pod for another operating system, by its label or its own field."""
+    if pod.metadata.labels.get("kubernetes.io/os", SYSTEM) != SYSTEM:
+        why = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"
+        return rejected("PodOSSelectorNodeLabelDoesNotMatch", why)
+    if pod.spec.os is not None and pod.spec.os.name != SYSTEM:
+        return rejected("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
+    return None
 
 
 def impossible(pod: types.Pod) -> str:

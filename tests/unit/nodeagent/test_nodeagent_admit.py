@@ -28,6 +28,20 @@ def test_a_pod_that_fits_is_taken() -> None:
     assert admit.reject(wants(cpu="2", memory="1Gi"), others=[], node=NODE) is None
 
 
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"os": {"name": "windows"}}, "PodOSNotSupported"),
+        ({"metadata": {"labels": {"kubernetes.io/os": "windows"}}}, "PodOSSelectorNodeLabelDoesNotMatch"),
+        ({"os": {"name": "linux"}, "metadata": {"labels": {"kubernetes.io/os": "linux"}}}, ""),
+    ],
+)
+def test_a_pod_for_another_operating_system_is_rejected(asked: dict[str, Any], reason: str) -> None:
+    """[sig-node] PodOSRejection [NodeConformance] Kubelet should reject pod when the node OS doesn't match pod's OS."""
+    found = admit.reject(pod(**asked), others=[], node=NODE)
+    assert (found.reason if found else "") == reason
+
+
 def test_a_pod_that_asks_for_too_much_cpu_is_out_of_cpu() -> None:
     found = admit.reject(wants(cpu="1500m"), others=[wants(uid="b", cpu="600m")], node=NODE)
     assert found is not None and found.reason == "OutOfcpu"
