@@ -180,10 +180,11 @@ def loopback(port: int) -> Iterator[socket.socket]:
 
 
 def visible_paths() -> tuple[Path, ...]:
-    """Folders that must look the same in every machine: the source, and Python where the machine would not see it:
-    not on the root file system, or in a folder the machine has its own of.
+    """Folders that must look the same in every machine: the source, and where the machine would not see it by itself
+    (not on the root file system, or in a folder the machine has its own of) Python and all it imports from.
     """
-    wanted = [SOURCE, Path(sys.prefix), Path(sys.base_prefix)]
+    imported = [Path(folder) for folder in sys.path if os.path.isdir(folder)]
+    wanted = [SOURCE, Path(sys.prefix), Path(sys.base_prefix), *imported]
     root = os.stat("/").st_dev
     own = [Path(folder) for folder in ("/tmp", "/run", *plan.DATA_FOLDERS)]
     found = [p for p in wanted if p == SOURCE or p.stat().st_dev != root or any(each in p.parents for each in own)]

@@ -1,43 +1,34 @@
-"""Clusters to test on, one at a time, kept from test to test; kubectl; a namespace for each test."""
+"""Clusters to test on, by the product's own plugin: one at a time, kept from test to test; kubectl in a namespace of
+its own. A module says how many nodes its tests need: NODES = 3.
+"""
 
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from harness import Kubectl, Labs
+from harness import Kubectl
 
 from nodeagent.lab import cluster
-
-
-@pytest.fixture(scope="session")
-def labs(programs: None, kubectl_program: Path) -> Iterator[Labs]:
-    made = Labs()
-    yield made
-    made.end()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    """A cluster test that fails shows what the services said."""
-    report = yield
-    used: Any = getattr(item, "funcargs", {}).get("labs")
-    if report.failed and isinstance(used, Labs):
-        report.sections += [(f"log of {name}", text) for name, text in used.logs().items()]
-    return report
+from nodeagent.lab.testing.handle import Keeper, Lab
 
 
 @pytest.fixture
-def one_node(labs: Labs) -> cluster.Running:
+def lab(request: pytest.FixtureRequest, labs: Keeper) -> Lab:
+    """The plugin's `lab`, of the size the module asks for."""
+    return labs.of(getattr(request.module, "NODES", 1))
+
+
+@pytest.fixture
+def one_node(labs: Keeper) -> cluster.Running:
     """A cluster of one node."""
-    return labs.of(1)
+    return labs.of(1).running
 
 
 @pytest.fixture
-def three_nodes(labs: Labs) -> cluster.Running:
+def three_nodes(labs: Keeper) -> cluster.Running:
     """A cluster of three nodes."""
-    return labs.of(3)
+    return labs.of(3).running
 
 
 @pytest.fixture

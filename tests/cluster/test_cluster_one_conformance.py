@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 from conformance_pods import SOURCES, pods
 from conformance_run import Run, websocket
-from harness import Kubectl, Labs
+from harness import Kubectl
 
 from kube import quantity
+from nodeagent.lab.testing.handle import Keeper
 
 
 @pytest.fixture(scope="module")
-def run(labs: Labs, kubectl_program: Path) -> Iterator[Run]:
+def run(labs: Keeper, kubectl_program: Path) -> Iterator[Run]:
     kubectl = Kubectl(kubectl_program, labs.of(1).plan.kubeconfig, f"test-{secrets.token_hex(3)}")
     kubectl.ok("create", "namespace", kubectl.namespace)
     kubectl.ok("create", "-f", "-", stdin=SOURCES)

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from conformance_volumes import COMES, FLAVOURS, KINDS, MODES, SOURCES, pods
-from harness import Kubectl, Labs
+from harness import Kubectl
 
 from kube import quantity
+from nodeagent.lab.testing.handle import Keeper
 
 Check = Callable[["Told"], None]
 
@@ -73,7 +74,7 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(labs: Labs, kubectl_program: Path) -> Iterator[Told]:
+def told(labs: Keeper, kubectl_program: Path) -> Iterator[Told]:
     kubectl = Kubectl(kubectl_program, labs.of(1).plan.kubeconfig, f"test-{secrets.token_hex(3)}")
     other = f"{kubectl.namespace}-other"
     for name in (kubectl.namespace, other):

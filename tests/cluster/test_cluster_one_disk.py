@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import Kubectl, Labs
+from harness import Kubectl
 
 from nodeagent.lab import cluster, phases
+from nodeagent.lab.testing import handle
 
 SIZE_MIB = 256
 
@@ -40,7 +41,7 @@ def test_a_full_disk_refuses_writes_in_words_and_loses_nothing(
 ) -> None:
     options = cluster.Options(directory=small_disk / "lab", nodes=1, port=0, outside=False)
     running = cluster.up(options, report=phases.Phases())
-    Labs.wait(running)
+    handle.Lab(running).wait()
     kubectl = kubectl_for(running)
     kubectl.ok("create", "configmap", "early", "--from-literal=a=b")
     ballast = small_disk / "ballast"

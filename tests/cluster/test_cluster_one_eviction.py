@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from harness import Kubectl, Labs
+from harness import Kubectl
 from workloads import create, pod
 
 from nodeagent.lab import cluster, machine
+from nodeagent.lab.testing.handle import Keeper
 
 FILE = "/etc/nodeagent/zz-pressure.yaml"
 CONFIG = """
@@ -31,7 +32,7 @@ def until(true: Callable[[], object], *, seconds: float = 40.0) -> None:
 
 
 @pytest.fixture
-def hold(one_node: cluster.Running, labs: Labs) -> Iterator[Callable[[str], None]]:
+def hold(one_node: cluster.Running, labs: Keeper) -> Iterator[Callable[[str], None]]:
     """Restarts the agent with another memory threshold; the old one comes back in the end."""
     first = one_node.first("node-1")
 
@@ -40,7 +41,7 @@ def hold(one_node: cluster.Running, labs: Labs) -> Iterator[Callable[[str], None
         assert pid is not None
         os.kill(pid, signal.SIGTERM)
         until(lambda: machine.service_pid(first, "agent") not in (None, pid))
-        labs.wait(one_node)
+        labs.of(1)
 
     def apply(value: str) -> None:
         text = CONFIG.format(value=value)

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 
 import pytest
-from harness import Kubectl, Labs
+from harness import Kubectl
 from workloads import HTTP, address, create, fetch, pod, service
 
 from nodeagent.lab import cluster, machine
+from nodeagent.lab.testing.handle import Keeper
 
 PARTS = [("node-1", "agent"), ("node-1", "dns"), ("server", "server"), ("node-1", "containerd")]
 BACK_SECONDS = 15.0
@@ -39,14 +40,14 @@ def wait_for_other(running: cluster.Running, name: str, part: str, pid: int) -> 
 
 @pytest.mark.parametrize(("name", "part"), PARTS)
 def test_a_killed_part_comes_back_and_no_container_is_touched(
-    name: str, part: str, one_node: cluster.Running, labs: Labs, kubectl: Kubectl
+    name: str, part: str, one_node: cluster.Running, labs: Keeper, kubectl: Kubectl
 ) -> None:
     ports = {"port": 80, "targetPort": 8080}
     create(kubectl, pod("server", HTTP, app="web"), service("web", ports), pod("client", "sleep 3600"))
     assert fetch(kubectl, "client", "web") == "server"
     before = identities(kubectl)
     wait_for_other(one_node, name, part, kill(one_node, name, part))
-    labs.wait(one_node)
+    labs.of(1)
     create(kubectl, pod("later", "sleep 3600"))
     assert fetch(kubectl, "later", "web") == "server"
     assert fetch(kubectl, "client", address(kubectl, "web")) == "server"
@@ -55,7 +56,7 @@ def test_a_killed_part_comes_back_and_no_container_is_touched(
 
 
 def test_no_write_that_was_acknowledged_is_lost_when_the_server_is_killed(
-    one_node: cluster.Running, labs: Labs, kubectl: Kubectl
+    one_node: cluster.Running, labs: Keeper, kubectl: Kubectl
 ) -> None:
     acknowledged = []
     for number in range(30):
@@ -64,13 +65,13 @@ def test_no_write_that_was_acknowledged_is_lost_when_the_server_is_killed(
             acknowledged.append(f"configmap/kept-{number}")
         if number in (5, 15, 25):
             kill(one_node, "server", "server")
-    labs.wait(one_node)
+    labs.of(1)
     assert len(acknowledged) >= 20
     assert set(acknowledged) <= set(kubectl.ok("get", "configmaps", "-o", "name").split())
 
 
 def test_connections_go_on_while_the_control_plane_is_away(
-    one_node: cluster.Running, labs: Labs, kubectl: Kubectl
+    one_node: cluster.Running, labs: Keeper, kubectl: Kubectl
 ) -> None:
     create(kubectl, pod("server", HTTP, app="web"), service("web", {"port": 80, "targetPort": 8080}))
     create(kubectl, pod("client", "sleep 3600"))
@@ -81,20 +82,20 @@ def test_connections_go_on_while_the_control_plane_is_away(
     kubectl.ok("exec", "client", "--", "sh", "-c", f"({script}) > /tmp/replies 2>&1 &")
     os.kill(pid, signal.SIGKILL)
     wait_for_other(one_node, "server", "server", pid)
-    labs.wait(one_node)
+    labs.of(1)
     time.sleep(5)
     replies = kubectl.ok("exec", "client", "--", "cat", "/tmp/replies").split()
     assert replies.count("n") == 0
     assert replies.count("y") >= 20
 
 
-def test_a_rebooted_node_starts_its_pods_again(kubectl: Kubectl, one_node: cluster.Running, labs: Labs) -> None:
+def test_a_rebooted_node_starts_its_pods_again(kubectl: Kubectl, one_node: cluster.Running, labs: Keeper) -> None:
     create(kubectl, pod("server", HTTP, app="web"))
     agent = kill(one_node, "node-1", "agent")
     containerd = kill(one_node, "node-1", "containerd")
     wait_for_other(one_node, "node-1", "agent", agent)
     wait_for_other(one_node, "node-1", "containerd", containerd)
-    labs.wait(one_node)
+    labs.of(1)
     kubectl.ok("wait", "--for=condition=Ready", "pod/server", "--timeout=60s")
     assert identities(kubectl)["server"][1] == 0
 
@@ -110,10 +111,10 @@ def quiet(check: Callable[[], bool], *, seconds: float) -> bool:
 
 
 def test_pods_deleted_while_the_agent_is_away_are_gone_when_it_is_back(
-    one_node: cluster.Running, labs: Labs, kubectl: Kubectl
+    one_node: cluster.Running, labs: Keeper, kubectl: Kubectl
 ) -> None:
     create(kubectl, pod("doomed", "sleep 3600"))
     kubectl.ok("delete", "pod", "doomed", "--wait=false", "--grace-period=1")
     kill(one_node, "node-1", "agent")
-    labs.wait(one_node)
+    labs.of(1)
     assert quiet(lambda: kubectl(["get", "pod", "doomed"]).code == 1, seconds=30)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Kubectl, Labs
+from harness import Kubectl
 from workloads import HTTP, address, create, fetch, pod, service, sh
 
 from nodeagent.lab import cluster, machine
+from nodeagent.lab.testing.handle import Keeper
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = {"matchLabels": {"app": "server"}}
@@ -125,7 +126,7 @@ def test_names_are_resolved_where_a_policy_allows_the_cluster_dns(kubectl: Kubec
         assert fetch(kubectl, "client", "server") == "server"
 
 
-def test_a_policy_outlives_the_agent_and_a_flush(kubectl: Kubectl, three_nodes: cluster.Running, labs: Labs) -> None:
+def test_a_policy_outlives_the_agent_and_a_flush(kubectl: Kubectl, three_nodes: cluster.Running, labs: Keeper) -> None:
     create(kubectl, on("node-2", pod("server", HTTP, app="server")), on("node-1", pod("client", "sleep 3600")))
     target = kubectl.ok("get", "pod", "server", "-o", "jsonpath={.status.podIP}") + ":8080"
     apply(kubectl, policy("deny"))
@@ -135,7 +136,7 @@ def test_a_policy_outlives_the_agent_and_a_flush(kubectl: Kubectl, three_nodes: 
     assert agent is not None
     os.kill(agent, signal.SIGKILL)
     assert refused(kubectl, "client", target)
-    labs.wait(three_nodes)
+    labs.of(3)
     assert refused(kubectl, "client", target)
     machine.run(node, ["/usr/sbin/nft", "delete", "table", "ip", "nodeagent-policy"])
     assert refused(kubectl, "client", target)
