@@ -6,6 +6,7 @@ address is used anew.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
@@ -20,6 +21,7 @@ ANYWHERE_V4 = IPv4Network("0.0.0.0/0")
 ANYWHERE_V6 = IPv6Network("::/0")
 # Locally administered prefix, as the bridge plugin once used it.
 MAC_PREFIX = "0a:58"
+HOST_NAME = re.compile(r"veth[0-9a-f]{8}\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,11 @@ def shaper_name(host_name: str) -> str:
 def host_name(container_id: str, ifname: str) -> str:
     """The host end's interface name."""
     return "veth" + hashlib.sha256(f"{container_id}/{ifname}".encode()).hexdigest()[:8]
+
+
+def is_host_name(name: str) -> bool:
+    """Whether an interface is named as a host end of ours is."""
+    return bool(HOST_NAME.match(name))
 
 
 def mac_for(address: IPAddress) -> str:

@@ -1,7 +1,7 @@
 """What a runtime asks for beside the configuration: `runtimeConfig`, `args.cni` and CNI_ARGS. PURE.
 
-Follows the CNI conventions (CONVENTIONS.md): portMappings, bandwidth, ips, mac, ipRanges, dns. Owns their checking;
-every refusal names the key. Must not know how a wish is granted.
+Follows the CNI conventions (CONVENTIONS.md): portMappings, bandwidth, ips, mac, ipRanges, dns, aliases. Owns their
+checking; every refusal names the key. Must not know how a wish is granted.
 """
 
 import re
@@ -13,9 +13,10 @@ from typing import Any
 from cni import errors
 from cni.netlink.wire import IPAddress
 
-NAMES = ("portMappings", "bandwidth", "ips", "mac", "ipRanges", "dns")
+NAMES = ("portMappings", "bandwidth", "ips", "mac", "ipRanges", "dns", "aliases")
 PROTOCOLS = ("tcp", "udp", "sctp")
 MAC = re.compile(r"[0-9a-f]{2}([:-][0-9a-f]{2}){5}\Z", re.IGNORECASE)
+ALIAS = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,251}[a-z0-9])?\Z", re.IGNORECASE)
 # containerd passes this for a burst that nobody has chosen; at its word half a gigabyte would pass without limit.
 UNCHOSEN_BURST_BITS = (1 << 32) - 1
 
@@ -50,6 +51,7 @@ class Requested:
     mac: str = ""
     ranges: tuple[Any, ...] = ()
     dns: Mapping[str, Any] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
 
 
 def parse(document: Mapping[str, Any], args: Mapping[str, str]) -> Requested:
@@ -64,6 +66,7 @@ def parse(document: Mapping[str, Any], args: Mapping[str, str]) -> Requested:
         mac=_mac(wishes.get("mac") or cni.get("mac") or args.get("MAC") or ""),
         ranges=tuple(_list(wishes.get("ipRanges"), "runtimeConfig.ipRanges")),
         dns=_dns(_folded(_mapping(wishes.get("dns"), "runtimeConfig.dns"))),
+        aliases=_aliases(wishes.get("aliases"), network=document.get("name")),
     )
 
 
@@ -160,6 +163,15 @@ def _dns(value: Mapping[str, Any]) -> Mapping[str, Any]:
     """In the convention's words `servers searches options`, in a result's `nameservers search options`."""
     names = {"servers": "nameservers", "searches": "search", "options": "options"}
     return {names[key]: list(_list(value[key], f"runtimeConfig.dns.{key}")) for key in names if value.get(key)}
+
+
+def _aliases(value: object, *, network: object) -> tuple[str, ...]:
+    """A list of names; podman has such lists by network."""
+    names = _list(value.get(network) if isinstance(value, dict) else value, "runtimeConfig.aliases")
+    for name in names:
+        if not isinstance(name, str) or not ALIAS.match(name):
+            raise _invalid("runtimeConfig.aliases", f"{name!r} is not a host name")
+    return tuple(dict.fromkeys(names))
 
 
 def _mapping(value: object, key: str) -> Mapping[str, Any]:

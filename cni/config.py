@@ -12,7 +12,7 @@ from kube.runtime.config import Section
 
 KIND = "CNIConfiguration"
 # Only what the plugin does: a runtime passes nothing else.
-CAPABILITIES = ("portMappings", "bandwidth", "ips", "mac", "ipRanges")
+CAPABILITIES = ("portMappings", "bandwidth", "ips", "mac", "ipRanges", "dns", "aliases")
 
 
 class CNIConfiguration(Section, frozen=True, kw_only=True):

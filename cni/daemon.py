@@ -11,6 +11,7 @@ from ipaddress import ip_interface
 from pathlib import Path
 
 from cni import attachment, errors, forward, install, masquerade, spec
+from cni.aliases import Aliases
 from cni.config import CNIConfiguration
 from cni.ipam import ranges
 from cni.ipam.store import DiskLeases, Leases
@@ -115,6 +116,7 @@ class Daemon:
             log.info("freed the addresses of sandbox %s: its interface is gone", container_id)
         held = {(lease.container_id, lease.ifname) for lease in leases.held()}
         self._ports().keep_only(held)
+        Aliases(self._config.data_dir, NETWORK_NAME).keep_only(held)
 
     def _sandboxes(self) -> frozenset[str]:
         leases = DiskLeases(Path(self._config.data_dir) / NETWORK_NAME)
@@ -127,7 +129,7 @@ class Daemon:
             log.warning("bridge %s cannot be looked after: %s", self._config.bridge, error)
             return
         if count:
-            log.warning("somebody removed bridge %s: it is there again with its %d pods", self._config.bridge, count)
+            log.warning("somebody took %d pods from bridge %s: they are its ports again", count, self._config.bridge)
 
     def _ports(self) -> NftPorts:
         return NftPorts(publisher.folder(self._config.data_dir, NETWORK_NAME))
@@ -173,7 +175,7 @@ def free_leaked(leases: Leases, links: Links, *, bridge: str) -> list[str]:
 
 
 def mend_bridge(config: CNIConfiguration, links: KernelLinks) -> int:
-    """Brings the bridge back when somebody removed it, with the pods that hold leases; their number."""
+    """Brings back what somebody took: the bridge, its addresses, its ports of pods that hold leases; how many ports."""
     leases = DiskLeases(Path(config.data_dir) / NETWORK_NAME).held()
     if not leases or not config.conflist.exists():
         return 0

@@ -110,16 +110,18 @@ class KernelLinks:
             os.close(descriptor)
 
     def rejoin(self, bridge: Bridge, names: Collection[str]) -> int:
-        """Makes these host ends ports of the bridge again, after somebody removed it; how many there were."""
+        """Mends the bridge, and makes those of these host ends its ports again that are not; how many there were."""
         try:
             with connection.Socket() as host:
-                present = map(interfaces.parse_link, host.ask(interfaces.dump_links()))
-                lost = [link for link in present if link.name in names and not link.master]
-                if not lost:
+                links = map(interfaces.parse_link, host.ask(interfaces.dump_links()))
+                ports = [link for link in links if link.name in names]
+                if not ports:
                     return 0
+                sysctls.prepare_host(gateway.version for gateway in bridge.gateways)
                 master = ensure_bridge(host, bridge).index
-                host.apply([interfaces.set_master(link.index, master=master) for link in lost])
-                host.apply([interfaces.set_hairpin(link.name) for link in lost])
+                lost = [link for link in ports if link.master != master or not link.up]
+                host.apply([interfaces.join(port.index, master=master) for port in lost])
+                host.apply([interfaces.set_hairpin(port.name) for port in lost])
                 return len(lost)
         except (wire.NetlinkError, OSError) as error:
             raise errors.CniError(errors.LINK_FAILURE, f"cannot mend {bridge.name}", details=str(error)) from error

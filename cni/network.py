@@ -22,7 +22,7 @@ from cni.netlink.wire import IPAddress
 from cni.overlay import peers, plan
 from cni.overlay.kernel import Fabric
 from cni.overlay.plan import Device, Entry, Parent, Way
-from cni.overlay.watch import Interest
+from cni.overlay.watch import Concern, Interest
 from kube.client.informer import Informer
 from kube.runtime import files
 from kube.runtime.workqueue import WorkQueue, work
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 RESYNC_SECONDS = 300.0
 # Events of one change come together: the kernel is compared once for all of them.
 SETTLE_SECONDS = 0.05
-OWN_KEY, ALL_KEY = "", "*"
+OWN_KEY, ALL_KEY, PODS_KEY = "", "*", "+"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,11 +90,17 @@ class Network:
 
     def interest(self) -> Interest:
         """What of the kernel's events is ours."""
-        return Interest(indexes=self._base.indexes, entries=self._entries(), bridge=self._config.bridge)
+        node = self._nodes.cache.get(self._own)
+        return Interest(
+            indexes=self._base.indexes,
+            entries=self._entries(),
+            bridge=self._config.bridge,
+            ranges=peers.own(node).networks if node else (),
+        )
 
-    def recheck(self) -> None:
-        """The kernel has changed: compare everything with it."""
-        self._queue.add_after(ALL_KEY, SETTLE_SECONDS)
+    def recheck(self, concern: Concern) -> None:
+        """The kernel has changed: compare the pods' ports, or everything, with it."""
+        self._queue.add_after(PODS_KEY if concern is Concern.PODS else ALL_KEY, SETTLE_SECONDS)
 
     def recheck_own(self) -> None:
         """Somebody has changed the host's own rules: what of ours is among them is looked after."""
@@ -137,6 +143,8 @@ class Network:
     async def _reconcile(self, key: str) -> None:
         if key == OWN_KEY:
             await self._reconcile_own()
+        elif key == PODS_KEY:
+            await self._mend_bridge()
         elif key == ALL_KEY:
             await self._reconcile_all()
         elif key != self._own:

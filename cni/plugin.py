@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cni import attachment, chained, errors, loopback, spec
+from cni.aliases import Aliases
 from cni.attachment import Attachment
 from cni.ipam import source
 from cni.ipam.ranges import IPAddress
@@ -115,19 +116,22 @@ class Plugin:
         return chained.previous_result(config)
 
     def _publish(self, config: spec.NetConf, environment: spec.Environment, addresses: Sequence[IPAddress]) -> None:
-        if config.requested.ports:
-            record = Record(
-                container_id=environment.container_id,
-                ifname=environment.ifname,
-                addresses=tuple(addresses),
-                ports=config.requested.ports,
-            )
-            self._ports(config).publish(record, bridge=config.bridge)
+        key, wishes = (environment.container_id, environment.ifname), config.requested
+        with contextlib.ExitStack() as undo:
+            if wishes.aliases:
+                names = Aliases(config.data_dir, config.name)
+                names.put(key, wishes.aliases, addresses)
+                undo.callback(names.remove, key)
+            if wishes.ports:
+                record = Record(container_id=key[0], ifname=key[1], addresses=tuple(addresses), ports=wishes.ports)
+                self._ports(config).publish(record, bridge=config.bridge)
+            undo.pop_all()
 
     def _del(self, config: spec.NetConf, environment: spec.Environment) -> None:
         failures: list[errors.CniError] = []
         key = {"container_id": environment.container_id, "ifname": environment.ifname}
         steps: list[Callable[[], object]] = [
+            lambda: Aliases(config.data_dir, config.name).remove((environment.container_id, environment.ifname)),
             lambda: self._ports(config).withdraw(**key),
             lambda: self._links.detach(attachment.host_name(**key)),
         ]
@@ -153,11 +157,13 @@ class Plugin:
             wanted = _from_previous(config, environment)
             found += addresses.problems([address.ip for address in wanted.addresses])
             found += self._links.problems(wanted, netns_path=environment.netns)
+        key = (environment.container_id, environment.ifname)
         if role != chained.IPAM and config.requested.ports:
             records = self._ports(config).published()
-            key = (environment.container_id, environment.ifname)
             if not any((r.container_id, r.ifname) == key for r in records):
                 found.append("its host ports are not published")
+        if role != chained.IPAM and config.requested.aliases and not Aliases(config.data_dir, config.name).has(key):
+            found.append("its aliases are not published")
         if found:
             raise errors.CniError(errors.CHECK_FAILED, "the attachment is not as it was made", details="; ".join(found))
 
@@ -167,6 +173,7 @@ class Plugin:
         if config.type in ("", spec.TYPE):
             names = {attachment.host_name(*pair) for pair in valid}
             steps.append(lambda: self._ports(config).keep_only(valid))
+            steps.append(lambda: Aliases(config.data_dir, config.name).keep_only(valid))
             steps += [
                 functools.partial(self._links.detach, name)
                 for name in self._links.host_names(config.bridge)

@@ -111,11 +111,10 @@ def set_hairpin(name: str) -> Message:
     return Message(NEWLINK, 0, parts, f"set hairpin on {name}")
 
 
-def set_master(index: int, *, master: int) -> Message:
-    """Makes an interface a port of a bridge."""
-    return Message(
-        NEWLINK, 0, interface_head(index=index) + number(IFLA_MASTER, master), f"make interface {index} a bridge port"
-    )
+def join(index: int, *, master: int) -> Message:
+    """Makes an interface a bridge port that is up; one that is gone meanwhile is no failure."""
+    parts = interface_head(index=index, up=True) + number(IFLA_MASTER, master)
+    return Message(NEWLINK, 0, parts, f"make interface {index} a bridge port", GONE)
 
 
 def link_up(index: int) -> Message:

@@ -88,6 +88,7 @@ class Cluster:
 
     def __init__(self, sides: Sides, folder: Path) -> None:
         self.sides, self.folder = sides, folder
+        self.mended = 0
         self.server = FakeApiServer()
 
     def node(self, role: str, notes: Mapping[str, str | None] | None = None) -> None:
@@ -107,6 +108,7 @@ class Cluster:
             self.node(role, notes)
 
         async def mend() -> None:
+            self.mended += 1
             await asyncio.to_thread(daemon.mend_bridge, chosen, KernelLinks())
 
         chosen = CNIConfiguration(
@@ -287,25 +289,50 @@ def test_a_foreign_device_on_the_same_network_is_named_and_direct_routes_go_on(
     assert "remove flannel.1" in caplog.text
 
 
-def test_a_bridge_that_somebody_removed_is_back_with_its_pods_within_a_second(
-    cluster: Cluster, new_namespace: Callable[[str], str]
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "ip link delete cni0",
+        "ip link set cni0 down",
+        "ip address flush dev cni0",
+        "ip link set PORT nomaster",
+        "ip link set PORT down",
+        "sysctl -qw net.ipv4.ip_forward=0",
+    ],
+)
+def test_what_others_take_from_pods_is_theirs_again_within_a_second(
+    cluster: Cluster, new_namespace: Callable[[str], str], harm: str
 ) -> None:
     cluster.node("a")
-    pod = new_namespace("pod")
+    cluster.node("b", flannel_notes("b"))
+    pod, name = new_namespace("pod"), cluster.sides.names["a"]
     variables = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "one", "CNI_NETNS": pod, "CNI_IFNAME": "eth0"}
 
     def reached() -> bool:
-        argv = ("busybox", "ping", "-c1", "-W1", POD["a"])
+        argv = ("busybox", "ping", "-c1", "-W1", POD["b"])
         return run(pod.rsplit("/", 1)[1], *argv, check=False).returncode == 0
+
+    def state() -> str:
+        bridge = run(name, "ip", "-br", "address", "show", "dev", "cni0", check=False).stdout
+        ports = json.loads(run(name, "ip", "-j", "link", "show", "type", "veth").stdout)
+        pods = [(p["ifname"], p.get("master"), "UP" in p["flags"]) for p in ports if p["ifname"].startswith("veth")]
+        forwards = run(name, "sysctl", "-n", "net.ipv4.ip_forward").stdout
+        return f"{'10.88.1.1/24' in bridge} {'DOWN' in bridge} {pods} {forwards}"
 
     async def story(_: Network) -> None:
         written = json.loads((cluster.folder / "a" / "10-nodeagent.conflist").read_text())
         config = {"cniVersion": "1.0.0", "name": written["name"], **written["plugins"][0]}
         code, body = await asyncio.to_thread(Plugin().call, variables, json.dumps(config).encode())
         assert code == 0, body
-        assert reached()
-        run(cluster.sides.names["a"], "ip", "link", "delete", "cni0")
-        await until(lambda: "cni0" in run(cluster.sides.names["a"], "ip", "-o", "link").stdout, seconds=1.0)
+        own = cluster.server.find(scheme.NODES, "a") or {}
+        mac = json.loads(own["metadata"]["annotations"][PREFIX + "backend-data"])["VtepMAC"]
+        cluster.sides.flannel("b", peer="a", peer_mac=mac)
+        await until(reached)
+        before, port = state(), json.loads(body)["interfaces"][1]["name"]
+        await asyncio.sleep(0.5)
+        cluster.mended = 0
+        run(name, *harm.replace("PORT", port).split())
+        await until(lambda: cluster.mended > 0 and state() == before, seconds=1.0)
         await until(reached)
 
     on(cluster, "a", story)

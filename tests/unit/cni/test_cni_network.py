@@ -13,6 +13,7 @@ import pytest
 from cni.config import CNIConfiguration
 from cni.network import Network
 from cni.overlay.plan import Change, Route
+from cni.overlay.watch import Concern
 from fakes.apiserver import FakeApiServer
 from fakes.fabric import FakeFabric
 from kube import scheme
@@ -212,7 +213,7 @@ async def test_entries_that_somebody_flushed_come_back_when_the_kernel_says_so(t
     world.node("b", "10.244.1.0/24", "198.51.100.2", FAR)
     async with world.running():
         world.fabric.present.clear()
-        world.network.recheck()
+        world.network.recheck(Concern.OVERLAY)
         await asyncio.sleep(0.5)
         assert len(world.fabric.present) == 3
 

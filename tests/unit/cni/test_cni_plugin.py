@@ -375,3 +375,38 @@ def test_a_route_of_the_configuration_may_name_its_gateway(runtime: Runtime) -> 
     config["ipam"]["routes"] = [{"dst": "10.0.0.0/8"}, {"dst": "172.16.0.0/12", "gw": "10.1.2.3"}]
     _, result = runtime.call("ADD", config=config)
     assert result["routes"] == [{"dst": "10.0.0.0/8", "gw": "10.1.2.1"}, {"dst": "172.16.0.0/12", "gw": "10.1.2.3"}]
+
+
+def hosts(runtime: Runtime) -> list[str]:
+    """What a name server with all files of the network knows."""
+    files = sorted((runtime.folder / "net.aliases").glob("*"))
+    return [line for path in files for line in path.read_text().splitlines() if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("names", [["db", "primary.db"], {"net": ["db", "primary.db"], "other": ["x"]}])
+def test_aliases_are_published_as_hosts_files_until_del(runtime: Runtime, names: Any) -> None:
+    config = runtime.config(runtimeConfig={"aliases": names})
+    _, result = runtime.call("ADD", config=config)
+    assert hosts(runtime) == ["10.1.2.2 db primary.db"]
+    assert runtime.call("CHECK", config={**config, "prevResult": result}) == (0, None)
+    runtime.call("DEL")
+    assert hosts(runtime) == []
+    runtime.call("ADD", config=runtime.config())
+    code, error = runtime.call("CHECK", config={**config, "prevResult": result})
+    assert (code, "aliases" in error["details"]) == (1, True)
+
+
+def test_gc_takes_back_aliases_and_a_failed_add_leaves_none(runtime: Runtime) -> None:
+    runtime.call("ADD", config=runtime.config(runtimeConfig={"aliases": ["db"], "portMappings": [MAPPING]}))
+    wishes = {"aliases": ["web"], "portMappings": [MAPPING]}
+    code, _ = runtime.call("ADD", "second", config=runtime.config(runtimeConfig=wishes), CNI_NETNS="/run/netns/other")
+    assert code == 1
+    assert hosts(runtime) == ["10.1.2.2 db"]
+    runtime.call("GC", config=runtime.config(cniVersion="1.1.0") | {"cni.dev/valid-attachments": []})
+    assert hosts(runtime) == []
+
+
+@pytest.mark.parametrize("wrong", ["db", [""], [3], ["no space"], {"net": "db"}])
+def test_an_alias_that_is_no_name_is_refused(runtime: Runtime, wrong: Any) -> None:
+    code, error = runtime.call("ADD", config=runtime.config(runtimeConfig={"aliases": wrong}))
+    assert (code, error["code"], "runtimeConfig.aliases" in error["msg"]) == (1, 7, True)

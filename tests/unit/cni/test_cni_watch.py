@@ -1,22 +1,25 @@
 """Which of the kernel's events bring the overlay to compare itself with the kernel."""
 
+import struct
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
 from cni import tables
-from cni.netlink import addresses, interfaces, monitor, neighbours, routes
+from cni.netlink import addresses, interfaces, monitor, neighbours, routes, settings
 from cni.netlink.monitor import Event
-from cni.netlink.wire import Message, attribute
+from cni.netlink.wire import Message, attribute, text
 from cni.overlay import kernel, watch
 from cni.overlay.plan import Forward, Neighbour, Route
-from cni.overlay.watch import Interest
+from cni.overlay.watch import Concern, Interest
 from cni.tables import Notice
 
 END, MAC, OTHER = ip_address("10.244.1.0"), "ee:00:00:00:00:01", "10.9.9.0/24"
 OURS = ip_network("10.244.1.0/24")
 DEVICE, PARENT, ELSEWHERE = 7, 2, 9
+GATEWAY = ip_interface("10.244.7.1/24")
 INTEREST = Interest(
+    ranges=(GATEWAY.network,),
     indexes=frozenset({DEVICE, PARENT}),
     bridge="cni0",
     entries=frozenset(
@@ -27,6 +30,10 @@ INTEREST = Interest(
         }
     ),
 )
+
+
+def netconf(*, index: int, forwarding: int) -> bytes:
+    return bytes(4) + attribute(1, struct.pack("=i", index)) + attribute(2, struct.pack("=i", forwarding))
 
 
 def event(kind: int, message: Message) -> Event:
@@ -42,8 +49,6 @@ def route(destination: str, *, protocol: int) -> Message:
     [
         ("events were lost", monitor.LOST, True),
         ("our device went", event(interfaces.DELLINK, interfaces.delete_link("nodeagent.1")), True),
-        ("the bridge went", event(interfaces.DELLINK, interfaces.delete_link("cni0")), True),
-        ("the bridge changed, as with every pod", event(interfaces.NEWLINK, interfaces.get_link("cni0")), False),
         ("a pod came", event(interfaces.NEWLINK, interfaces.get_link("veth12345678")), False),
         ("the parent changed", event(interfaces.NEWLINK, interfaces.link_up(PARENT)), True),
         (
@@ -78,7 +83,7 @@ def route(destination: str, *, protocol: int) -> Message:
     ],
 )
 def test_an_event_matters_only_when_something_of_ours_may_be_gone(case: str, happened: Event, expected: bool) -> None:
-    assert watch.matters(happened, INTEREST) is expected, case
+    assert (watch.matters(happened, INTEREST) is Concern.OVERLAY) is expected, case
 
 
 def test_a_notice_says_where_something_came_or_went() -> None:
@@ -94,3 +99,33 @@ def test_a_table_is_damaged_in_the_family_in_which_it_is_wanted() -> None:
     found = {("ip", "a"): True, ("ip", "b"): False, ("ip6", "b"): True}
     assert tables.damaged({"a": {"ip"}, "b": {"ip6"}}, found) == set()
     assert tables.damaged({"a": {"ip", "ip6"}, "b": {"ip"}, "c": ()}, found) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("case", "happened", "expected"),
+    [
+        ("the bridge went", event(interfaces.DELLINK, interfaces.delete_link("cni0")), True),
+        ("the bridge went down", event(interfaces.NEWLINK, interfaces.get_link("cni0")), True),
+        (
+            "the bridge changed, as with every pod",
+            event(interfaces.NEWLINK, interfaces.new_bridge("cni0", mtu=0, mac=MAC)),
+            False,
+        ),
+        ("a gateway went", event(addresses.DELADDR, addresses.new_address(GATEWAY, index=ELSEWHERE)), True),
+        ("a gateway came", event(addresses.NEWADDR, addresses.new_address(GATEWAY, index=ELSEWHERE)), False),
+        ("the host forwards no more", Event(settings.NEWNETCONF, netconf(index=-1, forwarding=0)), True),
+        ("one interface forwards no more", Event(settings.NEWNETCONF, netconf(index=3, forwarding=0)), False),
+        ("the host forwards", Event(settings.NEWNETCONF, netconf(index=-1, forwarding=1)), False),
+    ],
+)
+def test_an_event_may_concern_the_pods_of_this_node(case: str, happened: Event, expected: bool) -> None:
+    assert (watch.matters(happened, INTEREST) is Concern.PODS) is expected, case
+
+
+def test_a_pods_port_is_loose_unless_it_is_up_and_in_a_bridge_or_gone() -> None:
+    alone = interfaces.get_link("veth12345678")
+    joined = Message(0, 0, interfaces.join(4, master=3).body + text(interfaces.IFLA_IFNAME, "veth12345678"), "")
+    assert watch.loose(event(interfaces.NEWLINK, alone)) == ("veth12345678", True)
+    assert watch.loose(event(interfaces.NEWLINK, joined)) == ("veth12345678", False)
+    assert watch.loose(event(interfaces.DELLINK, alone)) == ("veth12345678", False)
+    assert watch.loose(event(interfaces.NEWLINK, interfaces.get_link("vethforeign"))) is None
