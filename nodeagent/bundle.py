@@ -11,8 +11,6 @@ import functools
 import importlib
 import logging
 import os
-import socket
-import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -150,23 +148,13 @@ def dependencies(settings: Settings, client: Client, informers: Any, system: Any
 
 def own_address(settings: Settings, server: str) -> str:
     """This machine's address as the API server sees it; without one, that of the default route, or loopback."""
-    if settings.standalone:
-        try:
-            return source_address(ANYWHERE, 443)
-        except errors.ConfigError:
-            return "127.0.0.1"
-    found = urllib.parse.urlsplit(server)
-    return source_address(found.hostname or "127.0.0.1", found.port or 443)
+    from kube.runtime import route
 
-
-def source_address(host: str, port: int) -> str:
-    """The address of this machine from which the API server is reached: the one it reaches us by."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.connect(address)
-            return str(probe.getsockname()[0])
+        return route.source_address(ANYWHERE, 443) if settings.standalone else route.towards(server)
     except OSError as e:
+        if settings.standalone:
+            return "127.0.0.1"
         raise errors.ConfigError(
-            f"AgentConfiguration.nodeIP: not set, and no route to the API server {host}: {e}"
+            f"AgentConfiguration.nodeIP: not set, and no route to the API server {server}: {e}"
         ) from e

@@ -57,9 +57,7 @@ async def join(wish: Wish, *, clock: Clock) -> Joined:
     client = Client(HttpTransport(rest), user_agent="nodeagent-join")
     try:
         await _check(client, wish.machine)
-        cluster = plan.cluster(
-            await _setting(client, "kubelet-config", "kubelet"), await _setting(client, "kube-proxy", "config.conf")
-        )
+        cluster = await settings(client)
         pair = await request.issue(client, certificates.client(wish.machine.name), clock=clock, patience=wish.patience)
     except (status.ApiError, client_errors.ClientError, request.Refused) as e:
         raise JoinError(_explain(e, found.server)) from e
@@ -90,6 +88,12 @@ async def _nodes(client: Client, name: str) -> list[plan.Json]:
         if e.code not in (403, 404):
             raise
         return []
+
+
+async def settings(client: Client) -> plan.Cluster:
+    """What all nodes of the cluster agree upon."""
+    kubelet = await _setting(client, "kubelet-config", "kubelet")
+    return plan.cluster(kubelet, await _setting(client, "kube-proxy", "config.conf"))
 
 
 async def _setting(client: Client, name: str, key: str) -> str | None:

@@ -11,7 +11,7 @@ from kube.client.failover import FailoverTransport
 from kube.client.informer import Informers
 from kube.client.rest import Client
 from kube.runtime import config as documents
-from kube.runtime import log, metrics, supervise
+from kube.runtime import log, metrics, route, supervise
 from kube.runtime.clock import SystemClock
 from kube.runtime.component import Component
 from proxy.dns import config as configuration
@@ -53,7 +53,7 @@ async def serve(config: DNSConfiguration, *, path: Path) -> None:
             informers=informers,
             clock=clock,
             registry=metrics.registry(process=True),
-            address=config.node_ip,
+            address=config.node_ip or route.towards(client.transport.server),
             reread=lambda: configuration.read(path),
         )
 

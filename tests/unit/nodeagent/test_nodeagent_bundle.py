@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from kube.runtime import route
 from nodeagent import __main__ as command
-from nodeagent import bundle, errors
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = ("grpc", "aiohttp", "pyroute2", "fastapi", "cryptography", "yaml", "google.protobuf")
@@ -77,6 +77,6 @@ def test_an_unknown_command_is_a_usage_error() -> None:
 
 
 def test_the_address_of_this_machine_is_that_of_the_route_to_the_server() -> None:
-    assert bundle.source_address("127.0.0.1", 6443) == "127.0.0.1"
-    with pytest.raises(errors.ConfigError, match="nodeIP"):
-        bundle.source_address("no.such.host.invalid", 6443)
+    assert route.source_address("127.0.0.1", 6443) == "127.0.0.1"
+    with pytest.raises(OSError, match=r"."):
+        route.source_address("no.such.host.invalid", 6443)
