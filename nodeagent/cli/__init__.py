@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 def register(subparsers: "Subparsers") -> None:
     """Add `lab` and `image`. Each sets `run(args) -> int`, which imports lazily."""
-    from nodeagent.cli import image, install, lab
+    from nodeagent.cli import doctor, image, install, lab
 
     lab.register(subparsers)
     image.register(subparsers)
     install.register(subparsers)
+    doctor.register(subparsers)

@@ -46,6 +46,7 @@ def _common_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sandbox-image", default="", help="default: containerd's own")
     parser.add_argument("--cgroup-driver", choices=("systemd", "cgroupfs"), default="", help="default: the host's")
     parser.add_argument("--keep", action="store_true", help="after a failure leave things as they are, to look at them")
+    parser.add_argument("--ignore-doctor", action="store_true", help="install although doctor finds failures")
     parser.add_argument("--dry-run", action="store_true", help="print every file and service, change nothing")
 
 

@@ -24,6 +24,8 @@ from kube.runtime import route
 from kube.runtime.clock import SystemClock
 from kube.status import ApiError
 from nodeagent import config
+from nodeagent.doctor import command as doctor
+from nodeagent.doctor import facts, verdict
 from nodeagent.install import apply, layout, observe, plan, release, uninstall
 from nodeagent.install.errors import InstallError
 from nodeagent.install.host import Host, RealHost
@@ -31,6 +33,7 @@ from nodeagent.join import discover, join
 from nodeagent.join import plan as joining
 
 OWN_TOKEN_SECONDS = 600
+MENDED_HERE = ("cri", "cni-folders", "inotify", "cgroups", "network-services", "interrupted", "forwarding")
 READY_SECONDS = 60.0
 
 
@@ -39,20 +42,38 @@ def run(options: argparse.Namespace) -> int:
     if not observe.is_root():
         raise InstallError("installing needs root: run the same with sudo")
     host = RealHost()
-    facts = observe.facts(host)
+    seen = observe.facts(host)
     if options.cgroup_driver:
-        facts = replace(facts, systemd_cgroup=options.cgroup_driver == "systemd")
+        seen = replace(seen, systemd_cgroup=options.cgroup_driver == "systemd")
     before = apply.record(host)
     refuse_other_role(before, options.role)
+    if not options.dry_run:
+        preflight(host, options)
     with _interruptible():
         try:
-            _install(host, options, facts, before)
+            _install(host, options, seen, before)
         except BaseException:
             if not before.get("complete") and not options.dry_run and not options.keep:
                 say("taking back what was done so far")
                 uninstall.remove(host, keep_release=True)
             raise
     return 0
+
+
+def preflight(host: Host, options: argparse.Namespace) -> None:
+    """What doctor finds, told; what would keep this host from being a node ends the installation."""
+    server = discover.check(options.server[0].split(",")[0]) if options.role == "agent" else ""
+    found = doctor.judge(facts.gather(host, server=server))
+    doctor.mend(host, found)
+    left = doctor.judge(facts.gather(host, server=server)) if any(each.safe for _, each in found) else found
+    # What the installation itself puts right is no reason not to begin it.
+    left = [each for each in left if each[0].name not in MENDED_HERE]
+    if left:
+        say("what doctor finds here:")
+        sys.stdout.write(doctor.as_text(left))
+    fatal = [f"{check.name}: {finding.saw}" for check, finding in left if finding.level == verdict.FAILURE]
+    if fatal and not options.ignore_doctor:
+        raise InstallError("; ".join(fatal) + " (--ignore-doctor installs all the same)")
 
 
 def refuse_other_role(before: dict[str, Any], role: str) -> None:
@@ -66,13 +87,13 @@ def say(text: str) -> None:
     print(f"--  {text}", flush=True)
 
 
-def _install(host: Host, options: argparse.Namespace, facts: plan.Facts, before: dict[str, Any]) -> None:
+def _install(host: Host, options: argparse.Namespace, seen: plan.Facts, before: dict[str, Any]) -> None:
     name = options.node_name or before.get("node") or socket.gethostname().lower()
     if not config.NODE_NAME.fullmatch(name):
         raise InstallError(f"--node-name: {name!r} is not a DNS name in lower case; the host's own name is no better")
     own = plan.Node(name=name, ip=options.node_ip, cluster=joining.Cluster(), sandbox_image=options.sandbox_image)
     if options.dry_run:
-        whole = plan.node(own, facts)
+        whole = plan.node(own, seen)
         sys.stdout.write(apply.all_of(plan.server(_server(options)) + whole if options.role == "server" else whole))
         return
     servers: tuple[str, ...]
@@ -83,7 +104,7 @@ def _install(host: Host, options: argparse.Namespace, facts: plan.Facts, before:
         servers = tuple(discover.check(each) for part in options.server for each in part.split(","))
         text = options.token
     cluster, credentials = _join(host, own, servers=servers, token=text, before=before)
-    wanted = plan.node(replace(own, cluster=cluster), facts)
+    wanted = plan.node(replace(own, cluster=cluster), seen)
     note = {"role": options.role, "node": name, "servers": list(servers)}
     _bring(host, wanted, credentials, note=note)
 

@@ -82,7 +82,7 @@ def addresses() -> dict[str, str]:
     """This host's own IPv4 addresses and their interfaces, without those of containers."""
     found: dict[str, str] = {}
     for interface, each in psutil.net_if_addrs().items():
-        if interface == "lo" or interface.startswith(("cni", "veth", "flannel", "docker", "br-", "kube-")):
+        if interface == "lo" or interface.startswith(("cni", "veth", "flannel", "nodeagent", "docker", "br-", "kube-")):
             continue
         found |= {address.address: interface for address in each if address.family.name == "AF_INET"}
     return found

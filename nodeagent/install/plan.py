@@ -19,7 +19,7 @@ SYSCTLS: Final = {
     "fs.inotify.max_user_instances": "8192",
     "fs.inotify.max_user_watches": "524288",
 }
-INTERFACES: Final = ("cni0", "veth*", "flannel*", "kube-dns*")
+INTERFACES: Final = ("cni0", "veth*", "nodeagent.*", "kube-dns*")
 _ROUTES = "# The routes between nodes are the agent's; networkd would take them away.\n"
 _UNMANAGED = "# Pods' interfaces are the agent's.\n"
 

@@ -117,6 +117,9 @@ class Machine:
         for controller in self.controllers:
             (CGROUPS / controller / self.cgroup.strip("/")).mkdir(parents=True, exist_ok=True)
             self("mount", "-o", "remount,rw,bind", f"/sys/fs/cgroup/{controller}", check=False)
+        # Only what belongs to its own network: the rest of /proc/sys is the host's.
+        self("mount", "--bind", "/proc/sys/net", "/proc/sys/net")
+        self("mount", "-o", "remount,rw,bind", "/proc/sys/net")
 
     def __call__(
         self, *argv: str, check: bool = True, seconds: float = 300, cwd: str = "/"
