@@ -21,6 +21,7 @@ from controlplane.apiserver.registry.field import JSON
 
 RESTART_POLICIES = ("Always", "OnFailure", "Never")
 DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
+HOSTNAME_MAX = 64  # bytes the kernel takes
 PREEMPTION = ("PreemptLowerPriority", "Never")
 MIRROR = "kubernetes.io/config.mirror"
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -146,7 +147,17 @@ def _names(path: str, spec: JSON) -> field.Errors:
     for key in ("hostname", "subdomain"):
         if value := spec.get(key):
             errors += field.invalids(f"{path}.{key}", value, names.dns_label(value))
+    if (value := spec.get("hostnameOverride")) is not None:
+        errors += _hostname_override(f"{path}.hostnameOverride", value, spec)
     return errors
+
+
+def _hostname_override(path: str, value: str, spec: JSON) -> field.Errors:
+    clashing = [key for key in ("setHostnameAsFQDN", "hostNetwork") if spec.get(key)]
+    errors = [field.forbidden(path, f"may not be specified when {key} is true") for key in clashing]
+    if len(value) > HOSTNAME_MAX:
+        errors.append(field.too_long(path, HOSTNAME_MAX))
+    return errors + field.invalids(path, value, names.dns_subdomain(value))
 
 
 def _rest(path: str, spec: JSON) -> field.Errors:
