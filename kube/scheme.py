@@ -13,6 +13,7 @@ ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "up
 CREATE_ONLY = ("create",)
 _STATUS_VERBS = ("get", "patch", "update")
 _CONNECT_VERBS = ("create", "get")
+_PROXY_VERBS = ("create", "delete", "get", "patch", "update")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,6 @@ _FOREIGN = {
     "eviction": Subresource("eviction", "policy", "v1", "Eviction", CREATE_ONLY),
     "exec": Subresource("exec", "", "v1", "PodExecOptions", _CONNECT_VERBS),
     "log": Subresource("log", "", "v1", "Pod", ("get",)),
-    "proxy": Subresource("proxy", "", "v1", "NodeProxyOptions", ("get",)),
     "portforward": Subresource("portforward", "", "v1", "PodPortForwardOptions", _CONNECT_VERBS),
     "scale": Subresource("scale", "autoscaling", "v1", "Scale", _STATUS_VERBS),
     "token": Subresource("token", "authentication.k8s.io", "v1", "TokenRequest", CREATE_ONLY),
@@ -106,6 +106,9 @@ def subresource(resource: Resource, *, name: str) -> Subresource | None:
         return None
     if name in _FOREIGN:
         return _FOREIGN[name]
+    if name == "proxy":
+        verbs = ("get",) if resource.kind == "Node" else _PROXY_VERBS
+        return Subresource(name, "", "v1", f"{resource.kind}ProxyOptions", verbs)
     return Subresource(name, resource.group, resource.version, resource.kind, _OWN_VERBS.get(name, _STATUS_VERBS))
 
 
@@ -120,6 +123,7 @@ _POD_SUBRESOURCES = (
     "exec",
     "log",
     "portforward",
+    "proxy",
     "resize",
     "status",
 )
@@ -156,7 +160,7 @@ REPLICATION_CONTROLLERS = _core(
 RESOURCE_QUOTAS = _core("ResourceQuota", "resourcequotas", ("quota",), subresources=_STATUS)
 SECRETS = _core("Secret", "secrets")
 SERVICE_ACCOUNTS = _core("ServiceAccount", "serviceaccounts", ("sa",), subresources=("token",))
-SERVICES = _core("Service", "services", ("svc",), categories=_ALL, subresources=_STATUS)
+SERVICES = _core("Service", "services", ("svc",), categories=_ALL, subresources=("proxy", "status"))
 
 CONTROLLER_REVISIONS = _resource("apps", "ControllerRevision", "controllerrevisions")
 DAEMON_SETS = _resource("apps", "DaemonSet", "daemonsets", ("ds",), categories=_ALL, subresources=_STATUS)

@@ -6,16 +6,24 @@ is paused: the end of a long answer. Here only the byte stream below is ever pau
 
 import contextlib
 import ssl
+from typing import Protocol
 
-from kube.duplex import SocketDuplex
+from kube.duplex import Duplex
 
 CIPHERTEXT = 65536
 
 
-class TlsDuplex:
-    """A Duplex inside TLS over a connected socket; `handshake` comes first."""
+class Below(Duplex, Protocol):
+    """What TLS runs over."""
 
-    def __init__(self, below: SocketDuplex, context: ssl.SSLContext, *, host: str) -> None:
+    def abort(self) -> None:
+        """End at once; unsent bytes are dropped."""
+
+
+class TlsDuplex:
+    """A Duplex inside TLS over a connected stream; `handshake` comes first."""
+
+    def __init__(self, below: Below, context: ssl.SSLContext, *, host: str) -> None:
         self._below = below
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)

@@ -11,6 +11,7 @@ from controlplane.apiserver.verbs import (
     binding,
     connecting,
     deleting,
+    proxying,
     reading,
     scaling,
     tokens,
@@ -18,7 +19,7 @@ from controlplane.apiserver.verbs import (
     writing,
 )
 from kube import status
-from kube.scheme import ENDPOINTS
+from kube.scheme import ENDPOINTS, NODES
 
 # There are none: kubectl asks before it says that a kind is unknown.
 DEFINITIONS = ("apiextensions.k8s.io", "customresourcedefinitions")
@@ -50,7 +51,11 @@ async def _connect(context: Context, request: Request, receive: Receive) -> Answ
 
 
 async def _proxy(context: Context, request: Request, receive: Receive) -> Answer:
-    return await connecting.node(context, request)
+    if request.target.resource is NODES:
+        if request.verb != "get":
+            raise status.method_not_allowed(request.resource, request.verb)
+        return await connecting.node(context, request)
+    return await proxying.proxy(context, request, receive)
 
 
 async def _patch(context: Context, request: Request, receive: Receive) -> Answer:
@@ -79,7 +84,7 @@ SUBRESOURCES: dict[str, tuple[Handler, tuple[str, ...]]] = {
     "finalize": (binding.finalize, ("update",)),
     "log": (_log, ("get",)),
     "portforward": (_connect, ("get", "create")),
-    "proxy": (_proxy, ("get",)),
+    "proxy": (_proxy, proxying.METHODS),
     "scale": (scaling.scale, ("get", "update", "patch")),
     "token": (tokens.request_token, ("create",)),
 }

@@ -67,8 +67,8 @@ class Kubelets:
         duplex = await self._connect(host, port)
         try:
             async with asyncio.timeout(HEAD_SECONDS):
-                await duplex.write(_head(method, path, where, headers) + body)
-                return await _answer(duplex)
+                await duplex.write(head(method, path, where, headers) + body)
+                return await answer(duplex)
         except (TimeoutError, OSError, httptools.HttpParserError) as e:
             duplex.abort()
             raise KubeletUnreachable(f"error dialing backend: {where}: {str(e) or 'no answer in time'}") from e
@@ -147,19 +147,21 @@ class _Parser:
         self.complete = True
 
 
-async def _answer(duplex: Duplex) -> Answer:
+async def answer(duplex: Duplex) -> Answer:
+    """Read the head of an answer. Raises OSError, HttpParserError."""
     parser = _Parser()
     size = 0
     while not parser.headed:
         data = await duplex.read()
         size += len(data)
         if not data or size > MAX_HEAD:
-            raise ConnectionResetError("the kubelet closed the connection without an answer")
+            raise ConnectionResetError("the connection was closed without an answer")
         parser.feed(data)
     return Answer(parser.code, parser.headers, duplex, parser.upgraded and parser.code == 101, parser.rest, parser)
 
 
-def _head(method: str, path: str, host: str, headers: Headers) -> bytes:
+def head(method: str, path: str, host: str, headers: Headers) -> bytes:
+    """The head of a request in HTTP/1.1."""
     lines = [f"{method} {path} HTTP/1.1\r\n".encode(), f"host: {host}\r\n".encode()]
     lines += [b"%s: %s\r\n" % (name, value) for name, value in headers]
     return b"".join(lines) + b"\r\n"

@@ -16,6 +16,7 @@ from kube.protobuf.wire import Malformed
 Object = dict[str, Any]
 MAGIC = b"k8s\x00"
 MAX_DEPTH = 100
+GO_ZERO = -62_135_596_800  # seconds of the first moment of year 1: a time that is not set
 _EMPTY: tuple[Any, ...] = ("", 0, False, None, {})
 
 
@@ -117,13 +118,11 @@ def _embedded(data: bytes) -> Any:
 
 def _time(parts: dict[int, int | bytes], *, micro: bool) -> str | None:
     seconds, nanos = wire.signed(parts.get(1, 0)), wire.signed(parts.get(2, 0))
-    if not parts:
+    if not parts or (seconds, nanos) == (GO_ZERO, 0):
         return None
     try:
         moment = datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError) as e:
         raise Malformed(f"a time is out of range: {seconds}") from e
-    if moment.year <= 1:
-        return None  # Go's zero time
     text = f"{moment.year:04}" + moment.strftime("-%m-%dT%H:%M:%S")
     return f"{text}.{nanos // 1000 % 1_000_000:06d}Z" if micro else f"{text}Z"

@@ -1,4 +1,4 @@
-"""What pods get on creation because of other objects: account and token, priority, tolerations.
+"""What pods get because of other objects: account and token, priority, tolerations.
 
 Upstream's ServiceAccount, Priority, DefaultTolerationSeconds plug-ins.
 """
@@ -138,8 +138,9 @@ class DefaultTolerationSeconds(Plugin):
     """Pods stay five minutes on a node that is not ready or unreachable, unless they say otherwise."""
 
     async def mutate(self, attributes: Attributes) -> None:
-        """Add the tolerations that the pod does not have."""
-        if not is_new_pod(attributes):
+        """Add the tolerations that the pod does not have; also on update, for clients that set the whole list."""
+        asked = attributes.operation in ("CREATE", "UPDATE") and not attributes.subresource
+        if attributes.resource is not PODS or not asked:
             return
         spec = attributes.obj["spec"]
         tolerations = list(spec.get("tolerations") or [])

@@ -97,6 +97,14 @@ async def test_a_pod_stays_five_minutes_on_a_lost_node_unless_it_says_otherwise(
     assert made["spec"]["tolerations"] == [{"operator": "Exists"}]
 
 
+async def test_an_update_that_names_only_new_tolerations_keeps_those_every_pod_gets(api: Harness) -> None:
+    """[sig-node] Pods Extended (pod generation): pod generation should start at 1 and increment per update."""
+    _, made = await api.ask("POST", PODS, pod())
+    made["spec"]["tolerations"] = [{"key": "foo", "operator": "Equal", "value": "bar", "effect": "NoSchedule"}]
+    code, changed = await api.ask("PUT", f"{PODS}/{made['metadata']['name']}", made)
+    assert (code, len(changed["spec"]["tolerations"])) == (200, 3)
+
+
 async def test_a_service_address_is_taken_kept_and_given_back(api: Harness) -> None:
     services = f"{NAMESPACE}/services"
 

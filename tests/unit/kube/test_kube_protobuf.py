@@ -49,6 +49,13 @@ def test_pointers_keep_their_zero_and_plain_numbers_do_not() -> None:
     assert found["spec"] == {"replicas": 0}
 
 
+def test_a_time_in_the_first_seconds_of_year_one_is_a_time_and_only_the_very_first_is_none() -> None:
+    """[sig-node] Lease lease API should be available."""
+    spec = {"acquireTime": "0001-01-01T00:00:02.000000Z", "renewTime": "0001-01-01T00:00:00.000000Z"}
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "x"}, "spec": spec}
+    assert protobuf.decode(protobuf.encode(lease))["spec"] == {**spec, "renewTime": None}
+
+
 def test_inlined_messages_quantities_ports_and_times() -> None:
     limits = field(1, entry("cpu", field(1, "100m")))
     http = field(1, "/x") + field(2, field(1, 0) + field(2, 80) + field(3, ""))
