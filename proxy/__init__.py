@@ -34,13 +34,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def build(config: Mapping[str, Sequence[Mapping[str, Any]]], deps: Deps) -> Component:
     """The service proxy. `config`: documents by kind, of which KubeProxyConfiguration is read."""
-    from kube.runtime import config as documents
     from proxy import config as configuration
     from proxy.backends import detect
     from proxy.daemon import Daemon
 
-    found = documents.one(config, configuration.KIND, configuration.KubeProxyConfiguration)
-    choice = detect.choose(found.mode, detect.probe())
+    found = configuration.read(config)
+    choice = detect.choose(found.mode, detect.probe(), tcp_liberal=found.conntrack.tcp_be_liberal)
     return Daemon(found, deps, choice=choice, backend=detect.build(choice, cluster_cidrs=found.cluster_cidrs))
 
 

@@ -17,7 +17,7 @@ from kube.client.errors import Unreachable
 from kube.client.http import HttpTransport
 from kube.client.rest import Client
 from kube.runtime import config as documents
-from kube.types import EndpointSlice, Node, Service
+from kube.types import EndpointSlice, Node, Service, ServiceCIDR
 from proxy import config as configuration
 from proxy import host, inspection
 from proxy.backends import detect
@@ -96,7 +96,7 @@ async def _service(arguments: argparse.Namespace) -> int:
 async def _both_sides(arguments: argparse.Namespace) -> tuple[RuleSet, Held]:
     """What the API says our node shall have, and what its kernel holds."""
     found = documents.load(Path(arguments.config))
-    config = documents.one(found, configuration.KIND, configuration.KubeProxyConfiguration)
+    config = configuration.read(found)
     agent = documents.merged(found.get("AgentConfiguration", ()))
     path = config.client_connection.kubeconfig or agent.get("kubeconfig")
     name = config.hostname_override or agent.get("nodeName")
@@ -106,14 +106,32 @@ async def _both_sides(arguments: argparse.Namespace) -> tuple[RuleSet, Held]:
     try:
         services = await _all(client, scheme.SERVICES, Service)
         slices = await _all(client, scheme.ENDPOINT_SLICES, EndpointSlice)
+        ranges = host.ranges(await _ranges(client))
         node = await client.get(scheme.NODES, name, type=Node)
     finally:
         await client.close()
-    choice = detect.choose(config.mode, detect.probe())
+    choice = detect.choose(config.mode, detect.probe(), tcp_liberal=config.conntrack.tcp_be_liberal)
     held = await detect.build(choice, cluster_cidrs=config.cluster_cidrs).held()
     blocks = config.node_port_addresses or host.default_blocks(choice.mode)
-    ours = host.this_node(name, node, blocks=blocks, addresses=host.machine_addresses(), ip=agent.get("nodeIP", ""))
-    return inspection.rule_set(services, slices, node=ours, ways=held.ways), held
+    ours = host.this_node(
+        name,
+        node,
+        blocks=blocks,
+        addresses=host.machine_addresses(),
+        ip=agent.get("nodeIP", ""),
+        loopback=choice.mode == detect.IPTABLES and config.iptables.localhost_node_ports,
+    )
+    rules = inspection.rule_set(services, slices, node=ours, ways=held.ways)
+    rules.ranges = ranges
+    return rules, held
+
+
+async def _ranges(client: Client) -> list[ServiceCIDR]:
+    """None where a server has none, or keeps them to itself."""
+    try:
+        return await _all(client, scheme.SERVICE_CIDRS, ServiceCIDR)
+    except status.ApiError:
+        return []
 
 
 async def _all(client: Client, resource: scheme.Resource, type: type[Any]) -> list[Any]:

@@ -1,6 +1,7 @@
 """The service proxy as a component: informers -> syncer -> backend, and its small HTTP servers."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -10,7 +11,7 @@ import msgspec
 from kube import scheme
 from kube.runtime import duration, metrics
 from kube.runtime.component import Deps
-from kube.types import EndpointSlice, Node, Service
+from kube.types import EndpointSlice, Node, Service, ServiceCIDR
 from proxy import config as configuration
 from proxy import health, host
 from proxy.backends import detect, flows
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 ADDRESS_CHECK_SECONDS = 30.0
+RANGES_SECONDS = 2.0
 
 
 class Daemon:
@@ -46,6 +48,7 @@ class Daemon:
         self._metrics = Metrics(deps.registry, backend=choice.mode)
         self._services = deps.informers.get(scheme.SERVICES, Service)
         self._slices = deps.informers.get(scheme.ENDPOINT_SLICES, EndpointSlice)
+        self._ranges = deps.informers.get(scheme.SERVICE_CIDRS, ServiceCIDR)
         self._nodes = deps.informers.get(scheme.NODES, Node, field_selector=f"metadata.name={self._node_name}")
         self._checks = HealthChecks(healthy=self._healthy, complain=self._complain)
         self._syncer = Syncer(
@@ -60,8 +63,13 @@ class Daemon:
 
     async def run(self) -> None:
         """Kernel settings and our own node; then rules and HTTP side by side."""
-        await asyncio.to_thread(host.prepare_kernel, cores=os.cpu_count() or 1)
+        await asyncio.to_thread(
+            host.prepare_kernel, cores=os.cpu_count() or 1, conntrack=self._config.conntrack, loopback=self._loopback
+        )
         await self._nodes.wait_synced()
+        with contextlib.suppress(TimeoutError):  # a server before 1.33 has none, or we may not read them
+            await asyncio.wait_for(self._ranges.wait_synced(), RANGES_SECONDS)
+        self._ranges.subscribe(self._range_changed)
         self._nodes.subscribe(self._node_changed)
         self._services.subscribe(self._service_changed)
         self._slices.subscribe(self._slice_changed)
@@ -99,7 +107,21 @@ class Daemon:
             addresses = host.machine_addresses() if blocks not in ((), (configuration.PRIMARY,)) else ()
         except OSError as error:
             log.warning("this machine's addresses cannot be read, NodePorts are not served: %s", error)
-        return host.this_node(self._node_name, self._node, blocks=blocks, addresses=addresses, ip=self._deps.node_ip)
+        return host.this_node(
+            self._node_name,
+            self._node,
+            blocks=blocks,
+            addresses=addresses,
+            ip=self._deps.node_ip,
+            loopback=self._loopback,
+        )
+
+    @property
+    def _loopback(self) -> bool:
+        return self._choice.mode == detect.IPTABLES and self._config.iptables.localhost_node_ports
+
+    def _range_changed(self, old: ServiceCIDR | None, new: ServiceCIDR | None) -> None:
+        self._syncer.limit(host.ranges(self._ranges.cache.values()))
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
         self._syncer.place(self._this_node())

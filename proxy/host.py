@@ -7,16 +7,18 @@ import logging
 import socket
 import struct
 from collections.abc import Iterable
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 from pathlib import Path
 
+from kube.runtime.duration import parse_duration
 from kube.runtime.netlink import attributes, messages
-from kube.types import Node
-from proxy.config import PRIMARY
+from kube.types import Node, ServiceCIDR
+from proxy.config import PRIMARY, Conntrack
 from proxy.services.model import ZONE_LABEL, ThisNode
 
 log = logging.getLogger(__name__)
 
+Block = IPv4Network | IPv6Network
 NETLINK_ROUTE = 0
 GET_ADDRESS, NEW_ADDRESS, DONE = 22, 20, 3
 REQUEST_DUMP = 0x301
@@ -25,14 +27,19 @@ TIMEOUT_SECONDS = 5.0
 DELETION_TAINT = "ToBeDeletedByClusterAutoscaler"
 # Without them a pod that reaches a pod of its own node through a cluster address gets an answer from a stranger.
 BRIDGE_SYSCTLS = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")
-CONNTRACK_PER_CORE, CONNTRACK_MIN, CONNTRACK_MAX = 32768, 131072, 1048576
-CONNTRACK_TIMEOUTS = {"established": 86400, "close_wait": 3600}
+CONNTRACK_MAX = 1048576
+LOOPBACK = "127.0.0.1"
 
 
-def this_node(name: str, node: Node | None, *, blocks: Iterable[str], addresses: Iterable[str], ip: str) -> ThisNode:
-    """Our node as the rules need it; `addresses` are the machine's, `ip` stands in until there is a Node. PURE."""
+def this_node(
+    name: str, node: Node | None, *, blocks: Iterable[str], addresses: Iterable[str], ip: str, loopback: bool = False
+) -> ThisNode:
+    """Our node as the rules need it; `addresses` are the machine's, `ip` stands in until there is a Node. PURE.
+
+    `loopback`: NodePorts are served on 127.0.0.1 as well, when it is in the blocks.
+    """
     wanted = tuple(blocks) or (PRIMARY,)
-    chosen = primary(node) or (ip,) if wanted == (PRIMARY,) else within(addresses, wanted)
+    chosen = primary(node) or (ip,) if wanted == (PRIMARY,) else within(addresses, wanted, loopback=loopback)
     zone = node.metadata.labels.get(ZONE_LABEL, "") if node else ""
     return ThisNode(name=name, zone=zone, node_port_addresses=tuple(chosen))
 
@@ -56,14 +63,30 @@ def primary(node: Node | None) -> tuple[str, ...]:
     return tuple(found[version] for version in sorted(found))
 
 
-def within(addresses: Iterable[str], blocks: Iterable[str]) -> tuple[str, ...]:
-    """The addresses in these blocks, without loopback and link-local ones. PURE."""
+def within(addresses: Iterable[str], blocks: Iterable[str], *, loopback: bool = False) -> tuple[str, ...]:
+    """The addresses in these blocks without link-local ones; of loopback ones 127.0.0.1 or none. PURE."""
     networks = [ip_network(block, strict=False) for block in blocks]
     parsed = {ip_address(address) for address in addresses}
     kept = {
-        a for a in parsed if not a.is_loopback and not a.is_link_local and any(a in network for network in networks)
+        a
+        for a in parsed
+        if not a.is_link_local
+        and (not a.is_loopback or (loopback and str(a) == LOOPBACK))
+        and any(a in network for network in networks)
     }
     return tuple(sorted(map(str, kept)))
+
+
+def ranges(found: Iterable[ServiceCIDR]) -> tuple[str, ...]:
+    """The blocks that cluster addresses are taken from, without those inside others. PURE."""
+    by_version: dict[int, list[Block]] = {4: [], 6: []}
+    for text in (text for each in found for text in each.spec.cidrs):
+        try:
+            block = ip_network(text, strict=False)
+        except ValueError:
+            continue
+        by_version[block.version].append(block)
+    return tuple(str(block) for blocks in by_version.values() for block in collapse_addresses(blocks))  # type: ignore[type-var]
 
 
 def leaving(node: Node | None) -> bool:
@@ -90,15 +113,26 @@ def machine_addresses() -> tuple[str, ...]:
                     found += [str(ip_address(packed))] if packed else []
 
 
-def prepare_kernel(root: Path = Path("/proc/sys/net"), *, cores: int) -> None:
-    """Turns on what Services need of the kernel; says what is missing where it cannot."""
+def prepare_kernel(
+    root: Path = Path("/proc/sys/net"), *, cores: int, conntrack: Conntrack, loopback: bool = False
+) -> None:
+    """Turns on what Services need of the kernel; says what is missing where it cannot.
+
+    `loopback`: packets from 127.0.0.1 may leave, for NodePorts there.
+    """
     for name in BRIDGE_SYSCTLS:
         _set(root / "bridge" / name, "1", "load the module br_netfilter")
     _set(root / "ipv4/ip_forward", "1", "pods cannot be reached through this node")
-    wanted = min(max(CONNTRACK_PER_CORE * cores, CONNTRACK_MIN), CONNTRACK_MAX)
-    _raise(root / "netfilter/nf_conntrack_max", wanted)
-    for state, seconds in CONNTRACK_TIMEOUTS.items():
-        _raise(root / f"netfilter/nf_conntrack_tcp_timeout_{state}", seconds)
+    if loopback:
+        _set(root / "ipv4/conf/all/route_localnet", "1", "NodePorts are not served on 127.0.0.1")
+    if conntrack.max_per_core:
+        wanted = min(max(conntrack.max_per_core * cores, conntrack.min), CONNTRACK_MAX)
+        _raise(root / "netfilter/nf_conntrack_max", wanted)
+    timeouts = {"established": conntrack.tcp_established_timeout, "close_wait": conntrack.tcp_close_wait_timeout}
+    for state, text in timeouts.items():
+        _raise(root / f"netfilter/nf_conntrack_tcp_timeout_{state}", int(parse_duration(text)))
+    if conntrack.tcp_be_liberal:
+        _set(root / "netfilter/nf_conntrack_tcp_be_liberal", "1", "late TCP packets are dropped")
 
 
 def _set(setting: Path, value: str, advice: str) -> None:

@@ -49,6 +49,7 @@ class Syncer:
         self._slices = slices
         self._by_service = slices.add_index(_service_of)
         self._node = node
+        self._ranges: tuple[str, ...] = ()
         self._clock = clock
         self._metrics = metrics
         self._forget_flows = forget_flows
@@ -99,6 +100,12 @@ class Syncer:
         """Our node's zone or addresses: what all rules depend on."""
         if node != self._node:
             self._node = node
+            self.request_full()
+
+    def limit(self, ranges: tuple[str, ...]) -> None:
+        """The blocks that cluster addresses are taken from."""
+        if ranges != self._ranges:
+            self._ranges = ranges
             self.request_full()
 
     def slices_of(self, key: ServiceKey) -> list[EndpointSlice]:
@@ -155,7 +162,7 @@ class Syncer:
         wanted = self._wanted(self._all_keys() | dirty if full else dirty)
         changes = plan.difference(self._applied, wanted)
         if full:
-            goal = RuleSet()
+            goal = RuleSet(ranges=self._ranges)
             for key, rules in wanted.items():
                 goal.replace(key, rules)
             await self._backend.replace(goal)

@@ -21,6 +21,7 @@ NFTABLES, IPTABLES = "nftables", "iptables"
 LEGACY, NFT_KIND = "legacy", "nft"
 MODES = ("", NFTABLES, IPTABLES, LEGACY)
 LEGACY_TABLES = (Path("/proc/net/ip_tables_names"), Path("/proc/net/ip6_tables_names"))
+TCP_LIBERAL = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal")
 UPSTREAM_TABLE = "kube-proxy"
 TIMEOUT_SECONDS = 10.0
 
@@ -28,25 +29,31 @@ TIMEOUT_SECONDS = 10.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
     """What a host can do: why nftables is refused ("" when it works); what its iptables stands on (`nft`, `legacy`, ""
-    without any); whether the legacy tables hold rules."""
+    without any); whether the legacy tables hold rules, and the kernel takes late TCP packets for valid."""
 
     nftables: str
     iptables: str
     legacy_rules: bool
+    tcp_liberal: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The mode, and for iptables which of its two kinds."""
+    """The mode, and for iptables which of its two kinds; whether the kernel takes late TCP packets for valid."""
 
     mode: str
     kind: str = ""
+    tcp_liberal: bool = False
 
 
-def choose(mode: str, host: Host) -> Choice:
-    """nftables where it works, else iptables in the tables that hold the host's rules. BackendError without either."""
+def choose(mode: str, host: Host, *, tcp_liberal: bool = False) -> Choice:
+    """nftables where it works, else iptables in the tables that hold the host's rules. BackendError without either.
+
+    `tcp_liberal`: the kernel is going to be told to take late TCP packets for valid.
+    """
+    liberal = tcp_liberal or host.tcp_liberal
     if mode in ("", NFTABLES) and not host.nftables:
-        return Choice(mode=NFTABLES)
+        return Choice(mode=NFTABLES, tcp_liberal=liberal)
     if mode == NFTABLES:
         raise BackendError(f"mode nftables: {host.nftables}; leave mode empty to have iptables instead")
     if not host.iptables:
@@ -54,19 +61,24 @@ def choose(mode: str, host: Host) -> Choice:
             f"neither nftables ({host.nftables or 'not asked for'}) nor iptables can be used: install one"
         )
     legacy = mode == LEGACY or host.legacy_rules or host.iptables == LEGACY
-    return Choice(mode=IPTABLES, kind=LEGACY if legacy else NFT_KIND)
+    return Choice(mode=IPTABLES, kind=LEGACY if legacy else NFT_KIND, tcp_liberal=liberal)
 
 
 def probe() -> Host:
     """Asks this host."""
-    return Host(nftables=_nftables(), iptables=_iptables(), legacy_rules=_legacy_rules())
+    return Host(
+        nftables=_nftables(),
+        iptables=_iptables(),
+        legacy_rules=_legacy_rules(),
+        tcp_liberal=_text(TCP_LIBERAL) == "1",
+    )
 
 
 def build(choice: Choice, *, cluster_cidrs: Sequence[str]) -> Backend:
     """The backend of a choice."""
     if choice.mode == NFTABLES:
-        return NftablesBackend(cluster_cidrs=cluster_cidrs)
-    return IptablesBackend(HostXtables(kind=choice.kind), cluster_cidrs=cluster_cidrs)
+        return NftablesBackend(cluster_cidrs=cluster_cidrs, tcp_liberal=choice.tcp_liberal)
+    return IptablesBackend(HostXtables(kind=choice.kind), cluster_cidrs=cluster_cidrs, tcp_liberal=choice.tcp_liberal)
 
 
 async def remove_others(choice: Choice) -> None:

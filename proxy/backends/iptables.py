@@ -100,7 +100,10 @@ class _Family:
 class IptablesBackend:
     """`proxy.backends.protocol.Backend` over iptables."""
 
-    def __init__(self, xtables: Xtables | None = None, *, cluster_cidrs: Sequence[str] = ()) -> None:
+    def __init__(
+        self, xtables: Xtables | None = None, *, cluster_cidrs: Sequence[str] = (), tcp_liberal: bool = False
+    ) -> None:
+        self._liberal = tcp_liberal
         self._xtables = xtables or HostXtables()
         self._cidrs = {
             version: [cidr for cidr in cluster_cidrs if (6 if ":" in cidr else 4) == version] for version in PREFIXES
@@ -115,7 +118,8 @@ class IptablesBackend:
             for version in PREFIXES:
                 wanted = {key: self._part(v, key) for (v, key) in self._ports if v == version}
                 shared = iptables_rules.shared(wanted.values())
-                chains = FIXED | shared | iptables_rules.chains_of(wanted.values())
+                fixed, own = iptables_rules.fixed(tcp_liberal=self._liberal), iptables_rules.chains_of(wanted.values())
+                chains = fixed | shared | own
                 held = held_chains(await self._xtables.save(version))
                 gone = [chain for chain in held if chain[1].startswith(OWN_PREFIXES) and chain not in chains]
                 text = script(chains, gone=gone, jumps=missing_jumps(held))
@@ -146,7 +150,7 @@ class IptablesBackend:
 
     async def held(self) -> IptablesHeld:
         saved = {version: await self._xtables.save(version) for version in PREFIXES}
-        return IptablesHeld(saved, cidrs=self._cidrs)
+        return IptablesHeld(saved, cidrs=self._cidrs, tcp_liberal=self._liberal)
 
     async def cleanup(self) -> None:
         async with self._lock:

@@ -75,9 +75,12 @@ def normal(rule: str) -> tuple[str, ...]:
 class IptablesHeld:
     """Chains of both IP versions, as they were printed."""
 
-    def __init__(self, saved: Mapping[int, str], *, cidrs: Mapping[int, Sequence[str]]) -> None:
+    def __init__(
+        self, saved: Mapping[int, str], *, cidrs: Mapping[int, Sequence[str]], tcp_liberal: bool = False
+    ) -> None:
         self._chains: dict[int, Held] = {version: read(text) for version, text in saved.items()}
         self._cidrs = cidrs
+        self._liberal = tcp_liberal
 
     @cached_property
     def ways(self) -> Sequence[Way]:
@@ -94,7 +97,7 @@ class IptablesHeld:
 
     def difference(self, rules: RuleSet) -> list[str]:
         lines: list[str] = []
-        for version, wanted in iptables_rules.whole(rules, cidrs=self._cidrs).items():
+        for version, wanted in iptables_rules.whole(rules, cidrs=self._cidrs, tcp_liberal=self._liberal).items():
             held = self._chains.get(version, {})
             chains = wanted.keys() | {chain for chain in held if _ours(chain)}
             for chain in sorted(chains):

@@ -5,7 +5,8 @@
                                             -> KUBE-FW-x   (with source ranges)  -> KUBE-EXT-x
                                             -> KUBE-NODEPORTS                    -> KUBE-EXT-x
     nat POSTROUTING        -> KUBE-POSTROUTING: what was marked by KUBE-MARK-MASQ is masqueraded
-    filter                 -> KUBE-SERVICES, KUBE-EXTERNAL-SERVICES: refused or dropped; KUBE-PROXY-FIREWALL: not let
+    filter                 -> KUBE-NODEPORTS: health checks pass;
+                              KUBE-SERVICES, KUBE-EXTERNAL-SERVICES: refused or dropped; KUBE-PROXY-FIREWALL: not let
 
 A Service port is a `Part`: chains of its own, and lines in chains that all share.
 """
@@ -25,17 +26,24 @@ Rules = dict[Chain, tuple[str, ...]]
 MARK = "0x4000"
 UNSPEAKABLE = re.compile(r"[^a-zA-Z0-9/:._-]")
 SERVICES, NODEPORTS = ("nat", "KUBE-SERVICES"), ("nat", "KUBE-NODEPORTS")
+ACCEPTED = ("filter", "KUBE-NODEPORTS")
 REFUSED, EXTERNAL_REFUSED = ("filter", "KUBE-SERVICES"), ("filter", "KUBE-EXTERNAL-SERVICES")
 FIREWALL = ("filter", "KUBE-PROXY-FIREWALL")
-SHARED = (SERVICES, NODEPORTS, REFUSED, EXTERNAL_REFUSED, FIREWALL)
+SHARED = (SERVICES, NODEPORTS, ACCEPTED, REFUSED, EXTERNAL_REFUSED, FIREWALL)
 CANARY = ("mangle", "KUBE-PROXY-CANARY")
 OWN_PREFIXES = ("KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-")
 NEW = "-m conntrack --ctstate NEW"
+LOOPBACK, LOOPBACKS = "127.0.0.1", "127.0.0.0/8"
+INVALID = "-m conntrack --ctstate INVALID -j DROP"
 JUMPS = {
     ("nat", "PREROUTING"): ("-j KUBE-SERVICES",),
     ("nat", "OUTPUT"): ("-j KUBE-SERVICES",),
     ("nat", "POSTROUTING"): ("-j KUBE-POSTROUTING",),
-    ("filter", "INPUT"): (f"{NEW} -j KUBE-PROXY-FIREWALL", f"{NEW} -j KUBE-EXTERNAL-SERVICES"),
+    ("filter", "INPUT"): (
+        f"{NEW} -j KUBE-PROXY-FIREWALL",
+        "-j KUBE-NODEPORTS",
+        f"{NEW} -j KUBE-EXTERNAL-SERVICES",
+    ),
     ("filter", "FORWARD"): (
         f"{NEW} -j KUBE-PROXY-FIREWALL",
         "-j KUBE-FORWARD",
@@ -53,7 +61,7 @@ FIXED: Rules = {
         "-j MASQUERADE --random-fully",
     ),
     ("filter", "KUBE-FORWARD"): (
-        "-m conntrack --ctstate INVALID -j DROP",
+        INVALID,
         f"-m mark --mark {MARK}/{MARK} -j ACCEPT",
         "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
     ),
@@ -89,13 +97,19 @@ def key(frontend: Frontend, port: PortRules) -> tuple[int, PortKey]:
     return frontend.version, (port.title, frontend.protocol)
 
 
-def whole(rules: RuleSet, *, cidrs: Mapping[int, Iterable[str]]) -> dict[int, Rules]:
+def fixed(*, tcp_liberal: bool) -> Rules:
+    """The chains that are always the same; where late TCP packets are taken for valid, nothing invalid is dropped."""
+    without = {chain: tuple(rule for rule in rules if rule != INVALID) for chain, rules in FIXED.items()}
+    return without if tcp_liberal else FIXED
+
+
+def whole(rules: RuleSet, *, cidrs: Mapping[int, Iterable[str]], tcp_liberal: bool = False) -> dict[int, Rules]:
     """All chains by IP version; `cidrs` are the pod ranges of each."""
     ports = grouped(rules)
     found = {}
     for version, own in cidrs.items():
         parts = [part(*each, frontends, cidrs=own) for (v, each), frontends in ports.items() if v == version]
-        found[version] = FIXED | shared(parts) | chains_of(parts)
+        found[version] = fixed(tcp_liberal=tcp_liberal) | shared(parts) | chains_of(parts)
     return found
 
 
@@ -119,6 +133,8 @@ def part(title: str, protocol: str, ports: Mapping[Frontend, PortRules], *, cidr
     everybody = next(iter([*external, *ports.values()]))
     service = _balanced(chains, "SVC", title, protocol, everybody.backends, everybody.affinity)
     for frontend, rules in sorted(ports.items()):
+        if rules.health_port:
+            lines[ACCEPTED].append(f"-p tcp -m tcp --dport {rules.health_port} -j ACCEPT")
         if rules.kind == CLUSTER:
             _cluster(chains, lines, title, frontend, rules, service=service, of=everybody, cidrs=own)
         else:
@@ -140,7 +156,12 @@ def shared(parts: Iterable[Part]) -> Rules:
         addresses |= each.node_addresses
         for chain, found in each.lines.items():
             lines[chain] += found
-    lines[SERVICES] += [f"-d {address} -j KUBE-NODEPORTS" for address in sorted(addresses)]
+    # A packet from elsewhere to the loopback address is somebody's trick (upstream's KUBE-FIREWALL).
+    lines[FIREWALL] += [f"! -s {LOOPBACKS} -d {LOOPBACKS} -j DROP"] if LOOPBACK in addresses else []
+    lines[SERVICES] += [
+        f"{f'-s {LOOPBACKS} ' if address == LOOPBACK else ''}-d {address} -j KUBE-NODEPORTS"
+        for address in sorted(addresses)
+    ]
     return {chain: tuple(found) for chain, found in lines.items()}
 
 

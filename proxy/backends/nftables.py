@@ -140,9 +140,10 @@ def _commit(opened: nfelements.Socket, edits: Sequence[Edit], table: str) -> Non
 class NftablesBackend:
     """`proxy.backends.protocol.Backend` over nf_tables."""
 
-    def __init__(self, nft: Nft | None = None, *, cluster_cidrs: Sequence[str] = ()) -> None:
+    def __init__(self, nft: Nft | None = None, *, cluster_cidrs: Sequence[str] = (), tcp_liberal: bool = False) -> None:
         self._nft = nft or KernelNft()
         self._cidrs = tuple(cluster_cidrs)
+        self._liberal = tcp_liberal
         self._counts: frozenset[int] = frozenset()
         self._timeouts: frozenset[int] = frozenset()
         self._suspect = False
@@ -209,7 +210,7 @@ class NftablesBackend:
 
     async def _stands(self, rules: RuleSet) -> bool:
         """Whether tables of our making are there, with a chain for every number and timeout in use."""
-        complete = ruleset.completed(cluster_cidrs=self._cidrs)
+        complete = self._completed(rules)
         for version in ruleset.FAMILIES:
             if not await self._nft.exists(version, table=ruleset.TABLE, chain=complete):
                 return False
@@ -225,19 +226,23 @@ class NftablesBackend:
         used = {len(port.backends) for port in ports} | {len(port.local) for port in ports}
         return used - {0} <= self._counts
 
+    def _completed(self, rules: RuleSet) -> str:
+        return ruleset.completed(rules.ranges, cluster_cidrs=self._cidrs, tcp_liberal=self._liberal)
+
     async def _load(self, rules: RuleSet) -> None:
         """The tables anew, with what they noted of clients."""
         ports = rules.ports()
         notes = [note for note in await self._notes() if affinity.holds(note, ports.get(affinity.frontend(note)))]
         counts, timeouts = ruleset.counts(ports.values()), ruleset.timeouts(ports.values())
-        complete = ruleset.completed(cluster_cidrs=self._cidrs)
         # Where rules are in force, new ones take their place in one step. Where none are, they are filled in
         # afterwards: netlink is faster than text.
         replaced = await self._nft.exists(4, table=ruleset.TABLE, chain=ruleset.ENTRY)
-        await self._nft.load(ruleset.whole(rules, cluster_cidrs=self._cidrs, filled=replaced))
+        await self._nft.load(
+            ruleset.whole(rules, cluster_cidrs=self._cidrs, tcp_liberal=self._liberal, filled=replaced)
+        )
         if not replaced:
             await self._nft.commit([Edit(element=e) for e in elements.of_rules(rules)], table=ruleset.TABLE)
-        await self._nft.complete(timeouts, table=ruleset.TABLE, chain=complete)
+        await self._nft.complete(timeouts, table=ruleset.TABLE, chain=self._completed(rules))
         self._counts, self._timeouts, self._suspect = counts, timeouts, False
         if notes:
             await self._nft.commit([Edit(element=note) for note in notes], table=ruleset.TABLE)

@@ -8,7 +8,8 @@ One table per IP version, a few fixed chains, flat maps. The way of a packet to 
                                    services:  address . protocol . port -> N, how many endpoints
                                    picks:     N -> goto pick-N, 0 -> silence
                                    pick-N:    dnat to endpoints[address . protocol . port . random mod N]
-    input / forward / output       what still has a cluster address is refused, external ones when in `refused`
+    input / forward / output       what still has a cluster address is refused, external ones when in `refused`;
+                                   an address of the service range that is nobody's is dropped
     postrouting (srcnat)           sticky:    the endpoint is noted for the client, by what it asked for at first
                                    hairpins:  a pod that was sent to itself is masqueraded, or no answer would come back
                                    external:  so is who came by an external address, unless the policy is Local
@@ -36,10 +37,10 @@ MAX_CLIENTS = 1 << 20
 PREPARED_COUNTS = 64
 
 
-def whole(rules: RuleSet, *, cluster_cidrs: Iterable[str] = (), filled: bool = True) -> str:
+def whole(rules: RuleSet, *, cluster_cidrs: Iterable[str] = (), tcp_liberal: bool = False, filled: bool = True) -> str:
     """The tables with all their elements, replacing what was there in one transaction.
 
-    Not `filled`, they are made for these rules and empty.
+    Not `filled`, they are made for these rules and empty. `tcp_liberal`: the kernel takes late TCP packets for valid.
     """
     by_table: dict[int, dict[str, list[Element]]] = {version: {} for version in FAMILIES}
     for element in elements.of_rules(rules) if filled else ():
@@ -51,7 +52,9 @@ def whole(rules: RuleSet, *, cluster_cidrs: Iterable[str] = (), filled: bool = T
             by_table[version],
             counts=counts(ports),
             seconds=timeouts(ports),
-            cidrs=[cidr for cidr in own if (6 if ":" in cidr else 4) == version],
+            cidrs=_of_version(own, version),
+            ranges=_of_version(rules.ranges, version),
+            tcp_liberal=tcp_liberal,
         )
         for version in FAMILIES
     )
@@ -71,9 +74,9 @@ def timeouts(ports: Iterable[PortRules]) -> frozenset[int]:
     return affinity.timeouts(ports) | {DEFAULT_AFFINITY_SECONDS}
 
 
-def completed(*, cluster_cidrs: Iterable[str] = ()) -> str:
+def completed(ranges: Iterable[str] = (), *, cluster_cidrs: Iterable[str] = (), tcp_liberal: bool = False) -> str:
     """The name of the chain that says a table is complete; it differs whenever the structure does."""
-    text = whole(RuleSet(), cluster_cidrs=cluster_cidrs)
+    text = whole(RuleSet(ranges=tuple(ranges)), cluster_cidrs=cluster_cidrs, tcp_liberal=tcp_liberal)
     return f"complete-{hashlib.sha256(f'{REVISION}{text}'.encode()).hexdigest()[:12]}"
 
 
@@ -89,6 +92,8 @@ def _table(
     counts: Collection[int],
     seconds: Collection[int],
     cidrs: list[str],
+    ranges: list[str],
+    tcp_liberal: bool,
 ) -> str:
     family = FAMILIES[version]
     return f"""\
@@ -96,7 +101,8 @@ add table {family} {TABLE}
 delete table {family} {TABLE}
 table {family} {TABLE} {{
 {_sets(version, found)}{_picks(version, counts)}{_pick_map(elements.PICKS, counts, elements.pick_chain)}\
-{_pick_map(elements.PICKS_LOCAL, counts, elements.pick_local_chain)}{_remember(seconds)}{_chains(version, cidrs)}}}
+{_pick_map(elements.PICKS_LOCAL, counts, elements.pick_local_chain)}{_remember(seconds)}\
+{_chains(version, cidrs, ranges, tcp_liberal=tcp_liberal)}}}
 """
 
 
@@ -171,7 +177,11 @@ def _remember(seconds: Collection[int]) -> str:
     return "".join(_chain(elements.remember_chain(timeout)) for timeout in sorted(seconds))
 
 
-def _chains(version: int, cidrs: list[str]) -> str:
+def _of_version(blocks: Iterable[str], version: int) -> list[str]:
+    return [block for block in blocks if (6 if ":" in block else 4) == version]
+
+
+def _chains(version: int, cidrs: list[str], ranges: list[str], *, tcp_liberal: bool) -> str:
     family, frontend = FAMILIES[version], _frontend(version)
     stranger = f"{family} saddr != {{ {', '.join(cidrs)} }} " if cidrs else ""
     client = f"{family} saddr . {frontend}"
@@ -194,6 +204,7 @@ def _chains(version: int, cidrs: list[str]) -> str:
                 "refuse",
                 f"{family} daddr @{elements.CLUSTER_ADDRESSES} reject",
                 f"{frontend} @{elements.REFUSED} reject",
+                f"{family} daddr {{ {', '.join(ranges)} }} drop" if ranges else "",
             ),
             _chain(
                 "translated",
@@ -228,7 +239,7 @@ def _chains(version: int, cidrs: list[str]) -> str:
             _chain(
                 "filter-forward",
                 "type filter hook forward priority filter; policy accept;",
-                "ct state invalid drop",
+                "" if tcp_liberal else "ct state invalid drop",
                 "ct state new jump refuse",
             ),
             _chain(

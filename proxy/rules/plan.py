@@ -39,7 +39,7 @@ class Backend(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """An address that several frontends may want marked: a cluster address, or a pod here that may meet itself."""
+    """What several frontends may want marked: a cluster address, or a pod here that may meet itself."""
 
     kind: str
     address: str
@@ -56,6 +56,7 @@ class PortRules:
     gets `local`, or silence when nobody is here. `sources` are the only blocks let in; None lets everybody in.
     `affinity` keeps a client with its backend for so many seconds. `kind` is how the Service got the address, `title`
     its port in upstream's words. `lingering` serve what they have but get nothing new (UDP only: their flows stay).
+    `health_port` is where load balancers ask whether the Service has endpoints here; 0 is nowhere.
     """
 
     backends: tuple[Backend, ...] = ()
@@ -68,6 +69,7 @@ class PortRules:
     affinity: int = 0
     sources: tuple[str, ...] | None = None
     lingering: frozenset[Backend] = frozenset()
+    health_port: int = 0
 
     def shared(self, frontend: Frontend) -> Iterable[Shared]:
         """The addresses this entry wants marked."""
@@ -82,11 +84,15 @@ Rules = Mapping[Frontend, PortRules]
 
 @dataclass(slots=True)
 class RuleSet:
-    """Everything that is to be in the kernel, by Service; who owns each frontend; how often a mark is wanted."""
+    """Everything that is to be in the kernel, by Service; who owns each frontend; how often a mark is wanted.
+
+    `ranges` are the blocks that cluster addresses are taken from: what is sent to one that no Service has is dropped.
+    """
 
     services: dict[ServiceKey, Rules] = field(default_factory=dict)
     owners: dict[Frontend, ServiceKey] = field(default_factory=dict)
     shared: Counter[Shared] = field(default_factory=Counter)
+    ranges: tuple[str, ...] = ()
 
     def ports(self) -> dict[Frontend, PortRules]:
         """All frontends of all Services."""
@@ -249,6 +255,7 @@ def _rules(
         local=stable(old.local if old else (), _backends(here.usable)) if here else (),
         affinity=port.affinity,
         sources=_of_version(port.sources, version) if kind == BALANCER else None,
+        health_port=0 if internal else port.health_port,
         lingering=_backends(e for e in candidates - used if e.serving) if port.protocol == "udp" else frozenset(),
     )
 

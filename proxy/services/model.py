@@ -46,6 +46,7 @@ class ServicePort:
     external_local: bool = False
     affinity: int = 0
     sources: tuple[str, ...] | None = None
+    health_port: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,7 @@ def ports(service: Service | None) -> tuple[ServicePort, ...]:
             external_local=spec.external_traffic_policy == "Local",
             affinity=_affinity(service),
             sources=_blocks(spec.load_balancer_source_ranges),
+            health_port=health_check(service) or 0,
         )
         for port in spec.ports
         if 0 < port.port < 65536 and port.protocol.lower() in PROTOCOLS

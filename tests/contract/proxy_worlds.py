@@ -95,6 +95,10 @@ class World(Protocol):
         """Somebody removes all rules of the machine."""
         ...
 
+    def shut(self, port: int) -> None:
+        """The host's own firewall lets nobody in to a TCP port (iptables modes)."""
+        ...
+
 
 class FakeWorld:
     """Packets followed through text; nobody counts them."""
@@ -116,6 +120,7 @@ class FakeWorld:
     def reach(self, who: str, address: str, protocol: str, port: int) -> set[tuple[str, bool]]:
         names = self.net.names()
         source = self.net.pods.get(who) or {"node": self.net.node, "outside": self.net.outside}[who]
+        source = address if address == "127.0.0.1" else source
         ends = self.rules.connect(source=source, to=address, protocol=protocol, port=port, from_node=who == "node")
         return {
             (names.get(e.address, e.address) if e.verdict == "delivered" else e.verdict, e.masqueraded) for e in ends
@@ -126,6 +131,10 @@ class FakeWorld:
 
     def flush(self) -> None:
         self.rules.flush()
+
+    def shut(self, port: int) -> None:
+        assert isinstance(self.rules, FakeXtables)
+        self.rules.chains[self.net.version]["filter", "INPUT"].append(f"-p tcp -m tcp --dport {port} -j DROP")
 
 
 SERVER = """
@@ -224,8 +233,14 @@ class KernelWorld:
             for table in ("nat", "filter"):
                 subprocess.run([program, "-t", table, "-F"], check=True, timeout=10)
 
+    def shut(self, port: int) -> None:
+        program = f"{'ip6tables' if self.net.version == 6 else 'iptables'}-{KINDS[self.mode]}"
+        argv = [program, "-A", "INPUT", "-p", "tcp", "--dport", str(port), "-j", "DROP"]
+        subprocess.run(argv, check=True, timeout=10)
+
     def _node(self) -> None:
         net = self.net
+        Path("/proc/sys/net/ipv4/conf/all/route_localnet").write_text("1")
         for family, setting in ((4, "ip_forward"), (6, "conf/all/forwarding")):
             Path(f"/proc/sys/net/ipv{family}/{setting}").write_text("1")
         Path("/proc/sys/net/ipv4/conf/all/rp_filter").write_text("0")

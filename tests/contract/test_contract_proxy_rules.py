@@ -39,6 +39,18 @@ def flat_world(request: pytest.FixtureRequest) -> Iterator[World]:
     yield from _world(request)
 
 
+@pytest.fixture(params=params("iptables", "legacy"))
+def iptables_world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """For what only iptables promises."""
+    yield from _world(request)
+
+
+@pytest.fixture(params=[name for name in params("iptables", "legacy") if name.endswith("ipv4")])
+def loopback_world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Where NodePorts are served on 127.0.0.1."""
+    yield from _world(request)
+
+
 @pytest.fixture(params=params("nftables", "iptables"))
 def telling_world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Where the kernel tells of changes."""
@@ -138,6 +150,37 @@ async def test_a_port_that_the_service_does_not_have_is_refused(flat_world: Worl
     cluster = await Cluster(flat_world).start()
     await cluster.serve(WEB, ("tcp", 80, 8080, "b"))
     assert flat_world.reach("a", flat_world.net.service, "tcp", 99) == {("refused", False)}
+
+
+async def test_an_address_of_the_service_range_that_is_nobodys_is_silent(flat_world: World) -> None:
+    cluster = await Cluster(flat_world).start()
+    net = flat_world.net
+    await cluster.serve(WEB, ("tcp", 80, 8080, "b"))
+    cluster.applied.ranges = ("10.96.0.0/16", "fd96::/108")
+    await flat_world.backend.replace(cluster.applied)
+    assert flat_world.reach("a", net.other_service, "tcp", 80) == {("silence", False)}
+    assert flat_world.reach("a", net.service, "tcp", 80) == {("b", False)}
+    assert flat_world.reach("a", net.service, "tcp", 99) == {("refused", False)}
+    await cluster.serve(OTHER, ("tcp", 80, 8080, "c"), address=net.other_service)
+    assert flat_world.reach("a", net.other_service, "tcp", 80) == {("c", False)}
+
+
+async def test_a_node_port_answers_the_node_on_its_loopback_address(loopback_world: World) -> None:
+    cluster = await Cluster(loopback_world).start()
+    await cluster.serve(WEB, ("tcp", NODE_PORT, 8080, "b"), address="127.0.0.1", kind=plan.NODE_PORT)
+    assert {who for who, _ in loopback_world.reach("node", "127.0.0.1", "tcp", NODE_PORT)} == {"b"}
+    assert (await loopback_world.backend.held()).difference(cluster.applied) == []
+
+
+async def test_the_hosts_firewall_does_not_stop_a_load_balancers_health_check(iptables_world: World) -> None:
+    cluster = await Cluster(iptables_world).start()
+    net = iptables_world.net
+    iptables_world.shut(9090)
+    assert iptables_world.reach("outside", net.node, "tcp", 9090) == {("silence", False)}
+    await cluster.expose(net.balancer, 80, "b", local_only=True, local="b", health_port=9090)
+    assert iptables_world.reach("outside", net.node, "tcp", 9090) == {("node", False)}
+    await cluster.serve(WEB)
+    assert iptables_world.reach("outside", net.node, "tcp", 9090) == {("silence", False)}
 
 
 async def test_a_local_policy_without_local_endpoints_is_silent(world: World) -> None:
