@@ -112,6 +112,20 @@ class Toleration(Projection):
     toleration_seconds: int | None = None
 
 
+class ClaimSource(Projection):
+    """The claim a volume of a pod is."""
+
+    claim_name: str = ""
+
+
+class PodVolume(Projection):
+    """A volume of a pod, as far as claims go; `ephemeral` holds the template of the claim it makes."""
+
+    name: str = ""
+    persistent_volume_claim: ClaimSource | None = None
+    ephemeral: JSON | None = None
+
+
 class PodSpec(Projection):
     """Where a pod wants to run and what it asks for."""
 
@@ -132,6 +146,7 @@ class PodSpec(Projection):
     hostname: str = ""
     subdomain: str = ""
     restart_policy: str = "Always"
+    volumes: tuple[PodVolume, ...] = ()
 
 
 class PodIP(Projection):

@@ -25,7 +25,7 @@ from nodeagent.sources import api
 from nodeagent.sources import files as manifests
 from nodeagent.stats import collect
 from nodeagent.status import write
-from nodeagent.volumes import Volumes
+from nodeagent.volumes import Volumes, reclaim
 
 log = logging.getLogger(__name__)
 
@@ -198,7 +198,8 @@ class Parts:
         """The parts that only make sense with an API server, by name."""
         if self._settings.standalone:
             return []
-        found = [("node", self.node.run), ("pod statuses", self.statuses.run)]
+        reclaimer = reclaim.Reclaimer(self._deps.client, clock=self._deps.clock)
+        found = [("node", self.node.run), ("pod statuses", self.statuses.run), ("volume folders", reclaimer.run)]
         if self.folder is not None:
             mirrors = mirror.Mirrors(
                 self._deps.client,

@@ -20,7 +20,8 @@ from controlplane.controllers import (
     tainteviction,
 )
 from controlplane.controllers.deployment import loop as deployment
-from kube import pki, scheme
+from controlplane.controllers.volumes import loop as volumes
+from kube import pki, scheme, types
 from kube.runtime.component import Component, Deps
 from kube.runtime.supervise import Supervisor
 
@@ -34,6 +35,9 @@ SHARED = {
     scheme.REPLICA_SETS: projection.ReplicaSet,
     scheme.REPLICATION_CONTROLLERS: projection.ReplicationController,
     scheme.DEPLOYMENTS: projection.Deployment,
+    scheme.PERSISTENT_VOLUME_CLAIMS: types.PersistentVolumeClaim,
+    scheme.PERSISTENT_VOLUMES: types.PersistentVolume,
+    scheme.STORAGE_CLASSES: types.StorageClass,
     scheme.CERTIFICATE_SIGNING_REQUESTS: projection.SigningRequest,
 }
 
@@ -67,6 +71,8 @@ class Controllers:
             nodelifecycle.Controller(deps).loop,
             tainteviction.Controller(deps).loop,
             podgc.Controller(deps).loop,
+            volumes.Binder(deps).loop,
+            volumes.Ephemeral(deps).loop,
             certificates.Approver(deps).loop,
             *([certificates.Signer(deps, authority=authority).loop] if authority else []),
             certificates.Cleaner(deps).loop,

@@ -7,13 +7,13 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from controlplane.projection import Namespace, Node, Pod, PodDisruptionBudget
-from controlplane.scheduler import bind, decide, preempt, snapshot
+from controlplane.scheduler import bind, decide, preempt, snapshot, volumes
 from controlplane.scheduler.decide import Verdict
 from controlplane.scheduler.metrics import Metrics
 from controlplane.scheduler.preempt import Budget, Victims
 from controlplane.scheduler.queue import GATES, Event, SchedulingQueue, Waiting
 from controlplane.scheduler.snapshot import PodInfo, Snapshot
-from kube import labels, scheme
+from kube import labels, scheme, types
 from kube.client.errors import ClientError
 from kube.client.events import EventRecorder
 from kube.runtime.component import Deps
@@ -44,7 +44,14 @@ class Scheduler:
         self._pods = deps.informers.get(scheme.PODS, Pod)
         self._budgets = deps.informers.get(scheme.POD_DISRUPTION_BUDGETS, PodDisruptionBudget)
         self._namespaces = deps.informers.get(scheme.NAMESPACES, Namespace)
+        self._claims = deps.informers.get(scheme.PERSISTENT_VOLUME_CLAIMS, types.PersistentVolumeClaim)
+        self._volumes = deps.informers.get(scheme.PERSISTENT_VOLUMES, types.PersistentVolume)
+        self._classes = deps.informers.get(scheme.STORAGE_CLASSES, types.StorageClass)
+        self._snapshot.storage = volumes.Storage(self._claims.cache, self._volumes.cache, self._classes.cache)
         self._undo: list[Callable[[], None]] = [
+            self._claims.subscribe(self._on_storage),
+            self._volumes.subscribe(self._on_storage),
+            self._classes.subscribe(self._on_storage),
             self._nodes.subscribe(self._on_node),
             self._namespaces.subscribe(self._on_namespace),
             self._pods.subscribe(self._on_pod),
@@ -52,7 +59,8 @@ class Scheduler:
 
     async def run(self) -> None:
         """Decide until cancelled."""
-        for informer in (self._nodes, self._pods, self._namespaces, self._budgets):
+        storage = (self._claims, self._volumes, self._classes)
+        for informer in (self._nodes, self._pods, self._namespaces, self._budgets, *storage):
             await informer.wait_synced()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._events.run(), name="scheduler-events")
@@ -88,6 +96,9 @@ class Scheduler:
             self._snapshot.namespaces[new.metadata.name] = new.metadata.labels
         elif old is not None:
             self._snapshot.namespaces.pop(old.metadata.name, None)
+
+    def _on_storage(self, old: object, new: object) -> None:
+        self._happened(Event.STORAGE)
 
     def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
         if old and (new is None or old.metadata.uid != new.metadata.uid):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from controlplane import tolerations
 from controlplane.projection import Taint
-from controlplane.scheduler import affinity, interpod, spread
+from controlplane.scheduler import affinity, interpod, spread, volumes
 from controlplane.scheduler.resources import PODS
 from controlplane.scheduler.snapshot import HostPort, NodeInfo, PodInfo, Snapshot
 
@@ -55,6 +55,7 @@ def prepare(info: PodInfo, world: Snapshot, *, without: frozenset[str] = frozens
     if info.ports:
         found.append(lambda on: _PORT_TAKEN if _clashes(info.ports, on) else None)
     found.append(_fit(info))
+    found += _volumes(info, world)
     found += _spread(info, world, without)
     found += _interpod(info, world, without)
     return tuple(found)
@@ -88,6 +89,18 @@ def _taints(info: PodInfo) -> Filter:
         return _TAINTED if tolerations.untolerated(known, refusing) else None
 
     return check
+
+
+def _volumes(info: PodInfo, world: Snapshot) -> list[Filter]:
+    wish = volumes.wish(info.pod, world.storage) if info.pod.spec.volumes else None
+    if wish is None:
+        return []
+
+    def check(on: NodeInfo) -> Refusal | None:
+        why = wish.problem or (wish.refuses(on.node) if on.node else "")
+        return Refusal(volumes.PLUGIN, (why,)) if why else None
+
+    return [check]
 
 
 def _spread(info: PodInfo, world: Snapshot, without: frozenset[str]) -> list[Filter]:

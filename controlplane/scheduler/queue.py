@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from controlplane.projection import Pod
-from controlplane.scheduler import filter, interpod, spread
+from controlplane.scheduler import filter, interpod, spread, volumes
 
 INITIAL_BACKOFF, MAX_BACKOFF = 1.0, 10.0  # seconds
 GATES = "SchedulingGates"
@@ -27,6 +27,7 @@ class Event(Enum):
     NODE_TAINTS = auto()
     POD_GONE = auto()
     POD_PLACED = auto()
+    STORAGE = auto()
 
 
 _ANY = ""  # refused by no plugin in particular: anything may help
@@ -39,6 +40,7 @@ _HELPS: Mapping[str, frozenset[Event]] = {
     filter.NODE_PORTS: frozenset((Event.NODE_ADDED, Event.POD_GONE)),
     spread.PLUGIN: frozenset((Event.NODE_ADDED, Event.NODE_LABELS, Event.POD_GONE, Event.POD_PLACED)),
     interpod.PLUGIN: frozenset((Event.NODE_ADDED, Event.NODE_LABELS, Event.POD_GONE, Event.POD_PLACED)),
+    volumes.PLUGIN: frozenset((Event.NODE_ADDED, Event.NODE_LABELS, Event.STORAGE)),
     filter.FIT: frozenset((Event.NODE_ADDED, Event.NODE_ALLOCATABLE, Event.POD_GONE)),
 }
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from controlplane.projection import Node, Pod
-from controlplane.scheduler import interpod, resources
+from controlplane.scheduler import interpod, resources, volumes
 from controlplane.scheduler.interpod import Neighbour, Terms
 from controlplane.scheduler.resources import Amounts
 
@@ -130,6 +130,7 @@ class Snapshot:
         self.infos: dict[str, NodeInfo] = {}
         self.images: dict[str, dict[str, int]] = {}  # image name -> node name -> bytes
         self.namespaces: dict[str, Mapping[str, str]] = {}  # labels by namespace name
+        self.storage = volumes.Storage()
         self.with_terms: dict[str, PodInfo] = {}  # placed pods that want something of other pods, by UID
         self.siblings: dict[str, Counter[str]] = {}  # controller UID -> node name -> pods
         self._where: dict[str, str] = {}  # pod UID -> node name

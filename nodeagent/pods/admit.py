@@ -73,8 +73,6 @@ def impossible(pod: types.Pod) -> str:
     """What this agent cannot do at all, "" for nothing: better said than half done."""
     if pod.spec.host_users is False:
         return "spec.hostUsers: user namespaces are not supported by this node"
-    if any(rule.action == "RestartAllContainers" for c in pod.spec.containers for rule in c.restart_policy_rules):
-        return "restartPolicyRules: the action RestartAllContainers is not supported by this node"
     return ""
 
 

@@ -14,6 +14,7 @@ OWN_CONDITIONS: Final = frozenset(
         "PodScheduled",
         "PodResizePending",
         "PodResizeInProgress",
+        "AllContainersRestarting",
     )
 )
 

@@ -300,6 +300,13 @@ class Executor:
         left = grace - round(self._kit.clock.monotonic() - began)
         await self._kit.runtime.containers.stop(kill.id, grace=max(MINIMUM_GRACE, left))
 
+    async def reset(self, pod: types.Pod, container: records.Container, seen: observed.Observed) -> None:
+        """Ends and removes a container whose pod starts anew."""
+        if container.state == "running":
+            message = f"Container {container.name} will be restarted: all containers of the pod are"
+            await self.kill(pod, plan.Kill(id=container.id, name=container.name, message=message), seen, grace=0)
+        await self._kit.runtime.containers.remove(container.id)
+
     async def tidy(self, pod: types.Pod, seen: observed.Observed) -> bool:
         """Removes all but the newest ended container of each name, whose logs are `kubectl logs --previous`.
 

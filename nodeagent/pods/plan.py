@@ -51,10 +51,14 @@ class End:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PodPlan:
-    """What to do for a pod now. Everything empty: nothing, or nothing before `wait` seconds have passed."""
+    """What to do for a pod now. Everything empty: nothing, or nothing before `wait` seconds have passed.
+
+    `reset` containers are removed in this order, those that run killed first; the next look then starts all anew.
+    """
 
     create_sandbox: bool = False
     attempt: int = 0
+    reset: tuple[records.Container, ...] = ()
     start: tuple[Start, ...] = ()
     kill: tuple[Kill, ...] = ()
     backing_off: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -85,11 +89,37 @@ def plan(pod: types.Pod, situation: Situation) -> PodPlan:
     if deadline is not None and situation.now >= deadline:
         message = "Pod was active on the node longer than the specified deadline"
         return PodPlan(end=End(reason="DeadlineExceeded", message=message))
-    found = with_sandbox(pod, situation) if sandbox_usable(pod, situation.seen) else new_sandbox(pod, situation)
+    if (cause := asks_for_all(pod, situation.seen)) is not None:
+        found = reset(situation, cause)
+    elif sandbox_usable(pod, situation.seen):
+        found = with_sandbox(pod, situation)
+    else:
+        found = new_sandbox(pod, situation)
     if deadline is None or found.end:
         return found
     left = deadline - situation.now
     return dataclasses.replace(found, wait=left if found.wait is None else min(left, found.wait))
+
+
+def asks_for_all(pod: types.Pod, seen: observed.Observed) -> records.Container | None:
+    """The container whose end means that all of the pod are to start anew, by its RestartAllContainers rule."""
+    for container in (*pod.spec.init_containers, *pod.spec.containers):
+        latest = seen.latest(container.name)
+        if latest is not None and latest.state == "exited":
+            rule = next((r for r in container.restart_policy_rules if spec.applies(r, latest.exit_code)), None)
+            if rule is not None and rule.action == spec.RESTART_ALL:
+                return latest
+    return None
+
+
+def reset(situation: Situation, cause: records.Container) -> PodPlan:
+    """Every container goes, the one that asked for it last: while it is there, the reset is known to be unfinished."""
+    delay = situation.delays.get(cause.name)
+    wait = crashloop.remaining(delay, finished_at=finished_at(cause), now=situation.now)
+    if wait > 0:
+        return PodPlan(backing_off={cause.name: wait}, wait=wait)
+    others = [container for container in situation.seen.containers if container.id != cause.id]
+    return PodPlan(reset=(*others, cause))
 
 
 def sandbox_usable(pod: types.Pod, seen: observed.Observed) -> bool:

@@ -13,6 +13,8 @@ TERMINAL: Final = ("Succeeded", "Failed")
 CONFIG_SOURCE: Final = "kubernetes.io/config.source"
 CONFIG_HASH: Final = "kubernetes.io/config.hash"
 CONFIG_SEEN: Final = "kubernetes.io/config.seen"
+RESTART_ALL: Final = "RestartAllContainers"
+"""The action of a restart rule that starts the whole pod anew in its sandbox."""
 MIRROR: Final = "kubernetes.io/config.mirror"
 """Annotations of static pods and of what the API shows of them."""
 
@@ -68,9 +70,15 @@ def is_sidecar(container: AnyContainer) -> bool:
     return container.restart_policy == "Always"
 
 
+def may_restart_all(pod: types.Pod) -> bool:
+    """Whether a container of the pod can have all of them start anew."""
+    containers = (*pod.spec.init_containers, *pod.spec.containers)
+    return any(rule.action == RESTART_ALL for c in containers for rule in c.restart_policy_rules)
+
+
 def restarts_after(pod: types.Pod, container: types.Container, exit_code: int) -> bool:
     """Whether a container that ended with this code is started again: its rules, its policy, the pod's policy."""
-    if any(rule.action == "Restart" and applies(rule, exit_code) for rule in container.restart_policy_rules):
+    if any(r.action in ("Restart", RESTART_ALL) and applies(r, exit_code) for r in container.restart_policy_rules):
         return True
     policy = container.restart_policy or pod.spec.restart_policy
     return policy == "Always" or (policy == "OnFailure" and exit_code != 0)

@@ -5,7 +5,7 @@ One task per pod. It is woken by its object, by the runtime and by probes, and p
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ import kube.runtime.log
 from kube import types
 from kube.runtime import backoff
 from nodeagent import errors
+from nodeagent.cri import records
 from nodeagent.pods import changes, crashloop, execute, observed, plan, reporting, resizing, spec, terminate
 from nodeagent.pods.kit import Kit, RunningContainer
 from nodeagent.status import report
@@ -221,6 +222,9 @@ class PodWorker:
 
     async def _carry_out(self, todo: plan.PodPlan) -> bool:
         """Kills, makes the sandbox and the volumes side by side, starts. True if anything was done."""
+        if todo.reset:
+            await self._reset(todo.reset)
+            return True
         grace = spec.grace(self.pod)
         for kill in todo.kill:
             self._killed.add(kill.id)
@@ -234,6 +238,14 @@ class PodWorker:
                 continue
             done |= await self._start(start)
         return done
+
+    async def _reset(self, containers: Sequence[records.Container]) -> None:
+        """Removes every container, so that the pod starts anew; the last is the one that asked for it."""
+        self._looked = UNSEEN
+        for container in containers:
+            await self._executor.reset(self.pod, container, self.seen)
+        cause = containers[-1]
+        self._note_restart(cause.name, finished_at=plan.finished_at(cause))
 
     async def _make_sandbox(self, todo: plan.PodPlan) -> bool:
         problem = self._kit.facts.network_problem
@@ -299,12 +311,15 @@ class PodWorker:
 
     def _remember_restart(self, start: plan.Start) -> None:
         if start.finished_at is not None:
-            self._delays[start.name] = crashloop.after_restart(
-                self._delays.get(start.name),
-                finished_at=start.finished_at,
-                now=self._kit.clock.now().timestamp(),
-                cap=self._kit.settings.restart_cap,
-            )
+            self._note_restart(start.name, finished_at=start.finished_at)
+
+    def _note_restart(self, name: str, *, finished_at: float) -> None:
+        self._delays[name] = crashloop.after_restart(
+            self._delays.get(name),
+            finished_at=finished_at,
+            now=self._kit.clock.now().timestamp(),
+            cap=self._kit.settings.restart_cap,
+        )
 
     def _note_back_off(self, todo: plan.PodPlan) -> None:
         """CrashLoopBackOff as the waiting reason while it lasts, and an event for each new delay."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from kube import types
-from nodeagent.pods import spec
+from nodeagent.pods import plan, spec
 from nodeagent.status import report
 
 Json = dict[str, Any]
@@ -21,6 +21,8 @@ def every(pod: types.Pod, status: Json, given: report.Report) -> list[Json]:
         ("ContainersReady", ready),
         ("PodScheduled", (True, "", "")),
     ]
+    if spec.may_restart_all(pod):
+        answers.append(("AllContainersRestarting", restarting(pod, status, given)))
     answers += [(kind, (True, reason, message)) for kind, reason, message in given.resizing]
     if given.end is not None and given.end.reason == "Evicted" and given.end.grace is not None:
         answers.append(("DisruptionTarget", (True, "TerminationByKubelet", given.end.message)))
@@ -46,6 +48,15 @@ def condition(kind: str, answer: Answer, pod: types.Pod, before: types.PodCondit
     if message:
         found["message"] = message
     return found
+
+
+def restarting(pod: types.Pod, status: Json, given: report.Report) -> Answer:
+    """Whether all containers are on their way to start anew."""
+    if status["phase"] in spec.TERMINAL:
+        return False, "PodCompleted" if status["phase"] == "Succeeded" else "PodFailed", ""
+    if plan.asks_for_all(pod, given.seen) is None:
+        return False, "", ""
+    return True, "RestartAllContainersStarted", "container exited with restart policy rule"
 
 
 def ready_to_start(pod: types.Pod, given: report.Report) -> Answer:

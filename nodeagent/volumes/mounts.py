@@ -16,7 +16,7 @@ from kube import types
 from kube.client.rest import Client
 from kube.runtime import clock as clocks
 from nodeagent.pods import downward, environment
-from nodeagent.volumes import folders, kernel, model, objects, payload, subpath, threads, tokens
+from nodeagent.volumes import folders, kernel, model, objects, payload, persistent, subpath, threads, tokens
 from nodeagent.volumes.model import Mount, Propagation, VolumeError
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class Volumes:
         self._folders = folders.Folders(root, mounter=mounter or kernel.KernelMounter())
         self._tokens = tokens.Tokens(token_requester or tokens.ApiTokens(client=client, clock=clock), clock=clock)
         self._objects = objects.Objects(client=client, clock=clock, on_change=self._object_changed)
+        self._persistent = persistent.Claims(client)
         self._pods: dict[str, _Mounted] = {}
         self._wake = asyncio.Event()
 
@@ -120,7 +121,7 @@ class Volumes:
             sub = wanted.sub_path or _expanded(wanted.sub_path_expr, known)
             if sub:
                 path = self._show_sub_path(pod, container, path, wanted, sub, index)
-            readonly = wanted.read_only or payload.is_generated(volumes[wanted.name])
+            readonly = wanted.read_only or payload.is_readonly(volumes[wanted.name])
             propagation = _PROPAGATION[wanted.mount_propagation or "None"]
             found.append(Mount(str(path), wanted.mount_path, readonly, propagation))
         return found
@@ -159,6 +160,9 @@ class Volumes:
 
     async def _mount_one(self, pod: types.Pod, volume: types.Volume) -> Path:
         try:
+            if volume.persistent_volume_claim is not None or volume.ephemeral is not None:
+                found = await self._persistent.volume(pod, volume)
+                return await threads.run(persistent.prepare, found, pod)
             files = await self._files(pod, volume) if payload.is_generated(volume) else None
             now = self._clock.now()
             return await threads.run(self._folders.prepare, pod, volume, files=files, now=now)

@@ -59,6 +59,12 @@ def is_generated(volume: types.Volume) -> bool:
     return bool(volume.config_map or volume.secret or volume.downward_api or volume.projected)
 
 
+def is_readonly(volume: types.Volume) -> bool:
+    """Tell whether containers may only read it, whatever their mount says."""
+    claim = volume.persistent_volume_claim
+    return is_generated(volume) or (claim is not None and claim.read_only)
+
+
 def needs(pod: types.Pod, volume: types.Volume) -> Needs:
     """List the objects and tokens behind a volume."""
     namespace = pod.metadata.namespace

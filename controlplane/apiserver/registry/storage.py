@@ -19,6 +19,8 @@ _RECLAIM = ("Delete", "Recycle", "Retain")
 _MODES = ("Block", "Filesystem")
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _UNSET = "<unset>"
+_IN_USE = "kubernetes.io/pvc-protection"
+"""The finalizer that keeps a claim while pods use it; a controller takes it away."""
 
 
 def access_text(modes: list[str] | None) -> str:
@@ -130,6 +132,9 @@ class PersistentVolumeClaims(Plain):
     def prepare_create(self, obj: JSON) -> None:
         super().prepare_create(obj)
         obj["status"] = {"phase": "Pending"}
+        finalizers = obj["metadata"].setdefault("finalizers", [])
+        if _IN_USE not in finalizers:
+            finalizers.append(_IN_USE)
 
     def validate(self, obj: JSON) -> field.Errors:
         spec = obj.get("spec") or {}

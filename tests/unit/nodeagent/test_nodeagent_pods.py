@@ -290,6 +290,19 @@ async def test_a_restarted_agent_restarts_no_container(tmp_path: Path, server: F
     assert not {"RunPodSandbox", "StartContainer", "CreateContainer"} & set(runtime.calls)
 
 
+async def test_a_rule_starts_all_containers_of_the_pod_anew_in_its_sandbox(node: Node) -> None:
+    again = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}
+    init = exiting(0, "prepare")
+    node.put(sleeping(restartPolicyRules=[again]), sleeping("side"), initContainers=[init], restartPolicy="Never")
+    await eventually(node.ready)
+    before = {c.id for c in node.runtime.made.values()}
+    node.runtime.exit(node.runtime.running("main").id, 42)
+    await eventually(lambda: node.runtime.running("main") and node.runtime.running("side") and node.ready())
+    await eventually(lambda: [c["restartCount"] for c in node.status()["containerStatuses"]] == [1, 1])
+    assert not before & {c.id for c in node.runtime.made.values()} and len(node.runtime.boxes) == 1
+    assert node.status()["initContainerStatuses"][0]["restartCount"] == 1
+
+
 async def test_pods_of_nobody_are_ended_after_all_sources_have_spoken(tmp_path: Path, server: FakeApiServer) -> None:
     runtime = FakeRuntime(now=time.time_ns)
     async with Node(tmp_path, server, runtime).alive() as first:

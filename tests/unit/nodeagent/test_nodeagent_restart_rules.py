@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from nodeagent_given import container, planned, pod, ran, sandbox, seen, starts
 
-from nodeagent.pods import admit, files, plan
+from nodeagent.pods import admit, crashloop, files, plan
 from nodeagent.status import generate, report
 
 ROOM = admit.Node(name="n1", labels={}, allocatable={"cpu": "2", "memory": "1Gi", "pods": "10"})
@@ -40,6 +40,37 @@ def test_a_container_that_ended_is_started_again_or_not(
     assert told["phase"] == ("Running" if again else "Failed" if code else "Succeeded"), sentence
 
 
+ALL = pod(
+    container(restartPolicyRules=[rule("In", 42, action="RestartAllContainers")]),
+    container("side"),
+    init=(container("prepare"),),
+    restartPolicy="Never",
+)
+PREPARED = ran("prepare", "exited")
+
+
+def test_one_container_may_have_all_of_the_pod_start_anew_and_goes_last() -> None:
+    ended = ran(state="exited", code=42)
+    found = planned(ALL, sandbox(), ended, ran("side"), PREPARED)
+    assert [c.name for c in found.reset] == ["side", "prepare", "main"]
+    assert not found.start and not found.kill and not found.create_sandbox
+    told = generate.status(ALL, report.Report(seen=seen(sandbox(), ended, PREPARED), now="2026-11-23T15:00:00Z"))
+    [condition] = [c for c in told["conditions"] if c["type"] == "AllContainersRestarting"]
+    assert condition["status"] == "True" and told["phase"] != "Failed"
+    begun = planned(ALL, sandbox())
+    assert starts(begun) == [("prepare", 0)]
+
+
+def test_another_code_starts_nothing_anew() -> None:
+    assert planned(ALL, sandbox(), ran(state="exited", code=1), ran("side"), PREPARED).reset == ()
+
+
+def test_starting_all_anew_backs_off_like_any_crash() -> None:
+    late = crashloop.Delay(seconds=40.0, since=60.0)
+    found = planned(ALL, sandbox(), ran(state="exited", code=42, ended=90.0), delays={"main": late}, now=100.0)
+    assert found.reset == () and found.backing_off == {"main": 30.0}
+
+
 def test_an_init_container_with_a_policy_of_its_own_is_tried_again_in_a_pod_that_is_not() -> None:
     it = pod(init=(container("i", restartPolicy="OnFailure"),), restartPolicy="Never")
     found = planned(it, sandbox(), ran("i", "exited", code=1))
@@ -52,11 +83,6 @@ def test_an_init_container_with_a_policy_of_its_own_is_tried_again_in_a_pod_that
     ("spec", "reason", "message"),
     [
         ({"hostUsers": False}, "UnexpectedAdmissionError", "user namespaces are not supported"),
-        (
-            {"containers": [container(restartPolicyRules=[rule("In", 1, action="RestartAllContainers")])]},
-            "UnexpectedAdmissionError",
-            "RestartAllContainers is not supported",
-        ),
         (
             {"hostNetwork": True, "securityContext": {"sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}]}},
             "SysctlForbidden",
