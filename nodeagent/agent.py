@@ -14,7 +14,7 @@ from nodeagent.certificates import node as certificates
 from nodeagent.cri import client as cri_client
 from nodeagent.eviction import watch
 from nodeagent.images import keeper as images
-from nodeagent.images import unused
+from nodeagent.images import mounts, unused
 from nodeagent.logs import rotate
 from nodeagent.node import health, keeper, machine
 from nodeagent.pods import admit, downward, files, kit, mirror, observe, pool, spec, view
@@ -221,6 +221,7 @@ class Parts:
             clock=deps.clock,
             volumes=self.volumes,
             images=images.ImageKeeper(self.runtime.images, events=deps.events, clock=deps.clock),
+            image_volumes=mounts.ImageVolumes(self.runtime, mounts.ContainerdStore(self._settings.runtime_endpoint)),
             files=self.files,
             cgroups=tree.Tree(layout),
             layout=layout,

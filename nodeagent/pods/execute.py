@@ -128,7 +128,8 @@ class Executor:
         sandbox_config = self.sandbox_config(pod, box.attempt)
         logins = functools.partial(self._logins, pod)
         image = await self._kit.images.ensure(pod, it, sandbox=sandbox_config, logins=logins)
-        config = await self._config(pod, it, start, seen, image=image, volumes=volumes)
+        shown = await self._image_volumes(pod, it, volumes, sandbox=sandbox_config)
+        config = await self._config(pod, it, start, seen, image=image, volumes=volumes, shown=shown)
         try:
             container_id = await self._kit.runtime.containers.create(box.id, config, sandbox=sandbox_config)
         except errors.RuntimeUnavailable:
@@ -147,6 +148,34 @@ class Executor:
         self._kit.files.link_log(pod, it.name, container_id, restart_count=start.restart_count)
         await self._post_start(pod, it, container_id, seen)
         return container_id
+
+    async def _image_volumes(
+        self,
+        pod: types.Pod,
+        it: spec.AnyContainer,
+        volumes: Mapping[str, Path],
+        *,
+        sandbox: cri.PodSandboxConfig,
+    ) -> dict[str, str]:
+        """Has the images a container mounts present, and shown; by volume name those the runtime shows itself."""
+        found: dict[str, str] = {}
+        mounted = {mount.name for mount in it.volume_mounts}
+        for volume in pod.spec.volumes:
+            if volume.image is None or volume.name not in mounted:
+                continue
+            source = types.Container(
+                name=it.name, image=volume.image.reference or "", image_pull_policy=volume.image.pull_policy
+            )
+            logins = functools.partial(self._logins, pod)
+            image = await self._kit.images.ensure(pod, source, sandbox=sandbox, logins=logins)
+            if await self._kit.image_volumes.native():
+                found[volume.name] = image.id
+                continue
+            try:
+                await self._kit.image_volumes.show(image.id, volumes[volume.name])
+            except errors.StartError as e:
+                raise self._failed(pod, it, e.reason, e.message) from e
+        return found
 
     async def _logins(self, pod: types.Pod) -> list[credentials.Credential]:
         """What the pod's pull secrets say; one that is missing or broken is told and left out, as upstream does."""
@@ -177,11 +206,12 @@ class Executor:
         *,
         image: records.Image,
         volumes: Mapping[str, Path],
+        shown: Mapping[str, str],
     ) -> cri.ContainerConfig:
         kit, kubelet = self._kit, self._kit.settings.kubelet
         try:
             variables = await self._environment(pod, it, seen)
-            mounts = kit.volumes.mounts(pod, it, volumes, env=variables)
+            mounts = kit.volumes.mounts(pod, it, volumes, env=variables, images=shown)
             hosts = self._hosts(pod, it, seen)
             await asyncio.to_thread(
                 kit.files.prepare_container, pod, it.name, restart_count=start.restart_count, hosts=hosts
@@ -238,6 +268,8 @@ class Executor:
                 container_path=m.container_path,
                 readonly=m.readonly,
                 propagation=PROPAGATION[m.propagation],
+                image=cri.ImageSpec(image=m.image) if m.image else None,
+                image_sub_path=m.image_sub_path,
             )
             for m in own
         ]

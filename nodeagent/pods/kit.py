@@ -10,7 +10,7 @@ from kube.client.rest import Client
 from kube.runtime.clock import Clock
 from nodeagent import config
 from nodeagent.cri import runtime
-from nodeagent.images import keeper
+from nodeagent.images import keeper, mounts
 from nodeagent.pods import files
 from nodeagent.pods import observe as observing
 from nodeagent.probes import Probes
@@ -57,6 +57,7 @@ class Kit:
     clock: Clock
     volumes: Volumes
     images: keeper.ImageKeeper
+    image_volumes: mounts.ImageVolumes
     files: files.PodFiles
     cgroups: tree.Tree
     layout: layouts.Layout

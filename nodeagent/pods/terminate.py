@@ -49,6 +49,7 @@ async def quietly(
 async def release(kit: Kit, pod: types.Pod, seen: observed.Observed, *, remove: bool) -> None:
     """Volumes, sandboxes and cgroup of a pod whose containers have ended; `remove` takes the records and logs too."""
     uid = pod.metadata.uid
+    await kit.image_volumes.release(kit.volumes.images_of(uid))
     await kit.volumes.unmount(uid)
     for sandbox in seen.sandboxes:
         if sandbox.ready or remove:

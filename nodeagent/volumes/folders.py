@@ -15,12 +15,14 @@ from kube import quantity, types
 from nodeagent.volumes import atomic, hostpath, kernel
 from nodeagent.volumes.model import Files, VolumeError
 
+IMAGES = "kubernetes.io~image"
 _PLUGINS = {
     "config_map": "kubernetes.io~configmap",
     "secret": "kubernetes.io~secret",
     "downward_api": "kubernetes.io~downward-api",
     "projected": "kubernetes.io~projected",
     "empty_dir": "kubernetes.io~empty-dir",
+    "image": IMAGES,
 }
 _UNFINISHED = 0o750
 """The mode of a volume folder that was made but not handed out yet."""
@@ -49,6 +51,8 @@ class Folders:
         path.mkdir(mode=_UNFINISHED, parents=True, exist_ok=True)
         context = pod.spec.security_context
         group = context.fs_group if context else None
+        if volume.image:
+            return path  # shown there when a container that mounts it starts
         if volume.empty_dir:
             self._empty(path, volume.empty_dir, group)
         else:

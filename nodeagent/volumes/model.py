@@ -25,12 +25,14 @@ class VolumeError(NodeagentError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mount:
-    """One bind mount of a container."""
+    """One mount of a container: a path of the node, or part of an image that the runtime mounts itself."""
 
     host_path: str
     container_path: str
     readonly: bool = False
     propagation: Propagation = "private"
+    image: str = ""
+    image_sub_path: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from kube import types
 from kube.client.rest import Client
@@ -108,8 +109,12 @@ class Volumes:
         paths: Mapping[str, Path],
         *,
         env: Iterable[tuple[str, str]] = (),
+        images: Mapping[str, str] = MappingProxyType({}),
     ) -> list[Mount]:
-        """List the container's mounts of its volumes; `env` serves subPathExpr. Raises VolumeError."""
+        """List the container's mounts of its volumes. Raises VolumeError.
+
+        `env` serves subPathExpr; `images` are those the runtime mounts itself, by volume name.
+        """
         volumes = {volume.name: volume for volume in pod.spec.volumes}
         known, found = dict(env), []
         for index, wanted in enumerate(container.volume_mounts):
@@ -119,6 +124,9 @@ class Volumes:
                     f'container {container.name} mounts volume "{wanted.name}", which the pod does not have'
                 )
             sub = wanted.sub_path or _expanded(wanted.sub_path_expr, known)
+            if image := images.get(wanted.name):
+                found.append(Mount("", wanted.mount_path, readonly=True, image=image, image_sub_path=sub))
+                continue
             if sub:
                 path = self._show_sub_path(pod, container, path, wanted, sub, index)
             readonly = wanted.read_only or payload.is_readonly(volumes[wanted.name])
@@ -145,6 +153,10 @@ class Volumes:
         """The data of a Secret read once, None when there is none. Raises VolumeError when the API does not answer."""
         content = await self._objects.read(payload.ObjectKey("secret", namespace, name))
         return content.data if content is not None else None
+
+    def images_of(self, pod_uid: str) -> Path:
+        """Where images are shown that a pod has as volumes."""
+        return self._folders.pod(pod_uid) / "volumes" / folders.IMAGES
 
     def leftovers(self, known: Iterable[str]) -> set[str]:
         """The uids of pods that have a folder on this node and are not among the known ones."""

@@ -62,7 +62,7 @@ def is_generated(volume: types.Volume) -> bool:
 def is_readonly(volume: types.Volume) -> bool:
     """Tell whether containers may only read it, whatever their mount says."""
     claim = volume.persistent_volume_claim
-    return is_generated(volume) or (claim is not None and claim.read_only)
+    return is_generated(volume) or volume.image is not None or (claim is not None and claim.read_only)
 
 
 def needs(pod: types.Pod, volume: types.Volume) -> Needs:

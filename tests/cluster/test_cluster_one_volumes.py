@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import Kubectl
-from workloads import create, pod, sh
+from workloads import IMAGE, create, pod, sh
 
 from nodeagent.lab import cluster, machine
 
@@ -148,3 +148,14 @@ def test_nothing_of_a_deleted_pods_volumes_stays_on_the_node(kubectl: Kubectl, o
     kubectl.ok("delete", "pod", "brief", "--grace-period=1")
     eventually(lambda: uid not in machine.run(node, ["cat", str(mounts)]).decode())
     eventually(lambda: uid not in machine.run(node, ["ls", "/var/lib/kubelet/pods"]).decode())
+
+
+def test_an_image_is_a_folder_of_a_container_and_leaves_nothing(kubectl: Kubectl, one_node: cluster.Running) -> None:
+    source = {"image": {"reference": IMAGE, "pullPolicy": "IfNotPresent"}}
+    create(kubectl, with_volumes("art", {"art": source, "part": source}, {"/art": {}, "/part": {"subPath": "bin"}}))
+    assert sh(kubectl, "art", "ls /art/bin/busybox /part/busybox") == "/art/bin/busybox\n/part/busybox"
+    assert sh(kubectl, "art", "touch /art/new 2>&1 || echo refused").endswith("refused")
+    kubectl.ok("delete", "pod", "art")
+    first = one_node.first("node-1")
+    kept = machine.run(first, ["ctr", "--namespace", "k8s.io", "snapshots", "ls"], seconds=30).decode()
+    assert "kubernetes.io~image" not in kept

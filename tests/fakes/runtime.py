@@ -28,6 +28,7 @@ class FakeRuntime:
         self.logins: list[str] = []
         self.fail: dict[str, errors.RuntimeFault] = {}
         self.network_ready = True
+        self.name, self.version = "fake", "1"
         self.with_events = False
         self.stop_seconds = 0.0
         self._events: asyncio.Queue[records.RuntimeEvent] = asyncio.Queue()
@@ -67,7 +68,7 @@ class FakeRuntime:
 
     async def info(self) -> records.RuntimeInfo:
         self.called("Status")
-        return records.RuntimeInfo(name="fake", version="1", ready=True, network_ready=self.network_ready)
+        return records.RuntimeInfo(name=self.name, version=self.version, ready=True, network_ready=self.network_ready)
 
     async def events(self) -> AsyncIterator[records.RuntimeEvent]:
         if not self.with_events:

@@ -18,7 +18,7 @@ from kube.client.rest import Client
 from kube.runtime.clock import SystemClock
 from nodeagent import config, errors
 from nodeagent.cri import labels
-from nodeagent.images import keeper
+from nodeagent.images import keeper, mounts
 from nodeagent.pods import admit, files, kit, observe, pool
 from nodeagent.probes import Probes
 from nodeagent.resources import cgroups, tree
@@ -41,6 +41,16 @@ class Facts:
     network_problem: str | None = None
 
 
+class FakeImageStore:
+    """Shows images by a file in the folder."""
+
+    async def mount(self, image: str, target: Path) -> None:
+        (target / "image").write_text(image)
+
+    async def release(self, target: Path) -> None:
+        raise AssertionError("nothing was mounted")
+
+
 class Node:
     """A kubelet's pods over fakes. Entering it starts everything; leaving it leaves the runtime as it is.
 
@@ -54,6 +64,7 @@ class Node:
         life = life or Mortal()
         (folder / "cgroup" / "memory").mkdir(parents=True, exist_ok=True)
         self.facts = Facts()
+        self.image_store = FakeImageStore()
         self.clock = SystemClock()
         client = Client(life.around(server, name="API", only=("request",)))
         watched = MortalRuntime(runtime, life)
@@ -85,6 +96,7 @@ class Node:
             clock=self.clock,
             volumes=life.around(self.volumes, name="volumes", only=("mount", "unmount")),
             images=keeper.ImageKeeper(watched.images, events=self.events, clock=self.clock),
+            image_volumes=mounts.ImageVolumes(watched, self.image_store),
             files=life.around(
                 files.PodFiles(settings.root, pod_logs=settings.pod_logs, container_logs=settings.container_logs),
                 name="files",
