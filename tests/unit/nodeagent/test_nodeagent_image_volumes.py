@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from nodeagent_given import IMAGE
-from test_nodeagent_pods import Node, eventually, sleeping
+from nodeagent_node import Node, eventually, sleeping
 
 from nodeagent.images import mounts
 from tests.fakes.apiserver import FakeApiServer

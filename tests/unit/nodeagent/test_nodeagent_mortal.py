@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from nodeagent_given import UID
-from test_nodeagent_pods import Node, eventually, exiting, sleeping
+from nodeagent_node import Node, eventually, exiting, sleeping
 
 from kube import scheme
 from nodeagent.pods import observe, pool

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from nodeagent_given import UID, container, pod, ran, sandbox, seen
-from test_nodeagent_pods import Node, eventually, sleeping
+from nodeagent_node import Node, eventually, sleeping
 
 from kube import quantity, scheme, types
 from nodeagent.pods import observe, resize

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from nodeagent_given import pod
-from test_nodeagent_pods import Facts, Node, eventually, sleeping
+from nodeagent_node import Facts, Node, eventually, sleeping
 
 from kube import scheme, types
 from kube.runtime.clock import SystemClock
