@@ -87,6 +87,7 @@ class KubeletConfiguration(documents.Section, frozen=True, kw_only=True):
     cgroup_root: str = "/"
     cgroup_driver: str = "cgroupfs"
     cpu_cfs_quota: bool = msgspec.field(name="cpuCFSQuota", default=True)
+    single_process_oom_kill: bool = msgspec.field(name="singleProcessOOMKill", default=False)
     max_pods: int = 110
     pod_pids_limit: int = -1
     container_log_max_size: str = "10Mi"

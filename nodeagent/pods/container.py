@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -31,6 +31,8 @@ class Facts:
     target: str = ""
     seccomp_default: bool = False
     cfs_quota: bool = True
+    unified: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """cgroup v2 files, by name."""
 
 
 def config(pod: types.Pod, it: spec.AnyContainer, facts: Facts) -> cri.ContainerConfig:
@@ -70,7 +72,9 @@ def resources(pod: types.Pod, it: spec.AnyContainer, facts: Facts) -> cri.LinuxC
     """The container's own limits; an ephemeral one has none and is the first to go when memory runs out."""
     if isinstance(it, types.EphemeralContainer):
         return cri.LinuxContainerResources(oom_score_adj=qos.OOM_BEST_EFFORT)
-    return limits(pod, it, memory_capacity=facts.memory_capacity, cfs_quota=facts.cfs_quota)
+    found = limits(pod, it, memory_capacity=facts.memory_capacity, cfs_quota=facts.cfs_quota)
+    found.unified.update(facts.unified)
+    return found
 
 
 def limits(

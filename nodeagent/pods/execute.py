@@ -6,7 +6,7 @@ It decides nothing but how; what cannot be made becomes a StartError with the wa
 import asyncio
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -77,11 +77,9 @@ class Executor:
         """Makes cgroup, folders and sandbox; returns its id. StartError if the runtime or the kernel refuses."""
         try:
             handler = await self._handler(pod)
-            await asyncio.to_thread(self._prepare, pod)
-            sandbox_id = await self._kit.runtime.sandboxes.run(self.sandbox_config(pod, attempt), handler=handler)
-            if self._kit.layout.driver == "systemd":  # the slice is there only now
-                await asyncio.to_thread(self._kit.cgroups.update, self.cgroup(pod))
-            return sandbox_id
+            everybody = [pod, *self._kit.others(pod.metadata.uid)]
+            await asyncio.to_thread(self._prepare, pod, cgroups.classes(everybody, layout=self._kit.layout))
+            return await self._kit.runtime.sandboxes.run(self.sandbox_config(pod, attempt), handler=handler)
         except errors.RuntimeUnavailable:
             raise
         except errors.RuntimeFault as e:
@@ -110,8 +108,9 @@ class Executor:
             raise errors.StartError("CreatePodSandboxError", message) from e
         return str(found.get("handler", ""))
 
-    def _prepare(self, pod: types.Pod) -> None:
-        self._kit.cgroups.create(self.cgroup(pod))
+    def _prepare(self, pod: types.Pod, classes: Iterable[cgroups.PodCgroup]) -> None:
+        for each in (*classes, self.cgroup(pod)):
+            self._kit.cgroups.create(each)
         self._kit.files.prepare_pod(pod)
 
     # ---- containers ------------------------------------------------------------------------------------------
@@ -229,6 +228,7 @@ class Executor:
                 target=looked_into.id if looked_into else "",
                 seccomp_default=kubelet.seccomp_default,
                 cfs_quota=kubelet.cpu_cfs_quota,
+                unified=cgroups.unified(layout=kit.layout, one_by_one=kubelet.single_process_oom_kill),
             )
             return containers.config(pod, it, facts)
         except (environment.EnvError, VolumeError, OSError) as e:

@@ -155,3 +155,5 @@ class PodPool:
         for uid in await asyncio.to_thread(self._kit.cgroups.pods) - alive:
             paths = cgroups.every_pod_path(uid, layout=self._kit.layout)
             await asyncio.to_thread(self._kit.cgroups.remove, paths)
+        for group in cgroups.classes(self.others(""), layout=self._kit.layout):
+            await asyncio.to_thread(self._kit.cgroups.update, group)

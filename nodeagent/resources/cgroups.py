@@ -4,11 +4,11 @@ Paths of the plan are relative to the cgroup mount; on v1 each controller has a 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
 from kube import types
-from nodeagent.resources import qos
+from nodeagent.resources import qos, slices
 
 Driver = Literal["cgroupfs", "systemd"]
 PERIOD_US: Final = 100_000
@@ -99,25 +99,61 @@ def plan(pod: types.Pod, *, layout: Layout, cfs_quota: bool = True, pids: int = 
 def all_pods(*, layout: Layout, cpu: int, memory: int) -> PodCgroup:
     """The cgroup over all pods, held to what is not reserved for others: thousandths of cores, bytes."""
     limits = Limits(shares=shares(cpu), memory_bytes=memory)
-    path = pods_root(layout)
+    return _group(pods_root(layout), limits, layout=layout)
+
+
+def classes(pods: Iterable[types.Pod], *, layout: Layout) -> tuple[PodCgroup, ...]:
+    """The cgroups of the QoS classes: Burstable pods weigh what they ask for together, BestEffort ones next to
+    nothing, so that neither takes processor time from Guaranteed pods beside them."""
+    burstable = qos.total(pod for pod in pods if qos.qos_class(pod) == qos.BURSTABLE)
+    asked = burstable["cpu"].milli() if "cpu" in burstable else 0
+    weights = {qos.BURSTABLE: shares(asked), qos.BEST_EFFORT: MIN_SHARES}
+    return tuple(
+        _group(_path(layout, "kubepods", klass.lower()), Limits(shares=weight), layout=layout)
+        for klass, weight in weights.items()
+    )
+
+
+def _group(path: str, limits: Limits, *, layout: Layout) -> PodCgroup:
     values = values_v1(limits) if layout.version == 1 else values_v2(limits)
     return PodCgroup(path=path, parent=path, values=values)
 
 
+def unified(*, layout: Layout, one_by_one: bool) -> dict[str, str]:
+    """v2 files of a container that no other field covers: all its processes are killed with the one that is out of
+    memory, unless they go `one_by_one`."""
+    return {"memory.oom.group": "1"} if layout.version == 2 and not one_by_one else {}
+
+
 def pods_root(layout: Layout) -> str:
     """The cgroup over all pods."""
-    name = "kubepods" if layout.driver == "cgroupfs" else "kubepods.slice"
-    return f"{layout.root.rstrip('/')}/{name}"
+    return _path(layout, "kubepods")
 
 
 def pod_path(klass: qos.QosClass, uid: str, *, layout: Layout) -> str:
     """The cgroup of one pod; Guaranteed pods are straight under the root of all pods."""
-    middle = "" if klass == qos.GUARANTEED else klass.lower()
+    middle = () if klass == qos.GUARANTEED else (klass.lower(),)
+    return _path(layout, "kubepods", *middle, f"pod{uid}")
+
+
+def container_path(pod: str, container_id: str, *, layout: Layout) -> str:
+    """The cgroup that containerd gives a container in this pod's."""
+    leaf = container_id if layout.driver == "cgroupfs" else f"cri-containerd-{container_id}.scope"
+    return f"{pod}/{leaf}"
+
+
+def _path(layout: Layout, *names: str) -> str:
+    """The cgroup of these names under the layout's root."""
+    every = [*(name for name in layout.root.split("/") if name), *names]
+    return slices.path(every) if layout.driver == "systemd" else "/" + "/".join(every)
+
+
+def pod_uid(name: str, *, layout: Layout) -> str | None:
+    """The pod whose cgroup has this name, None for one that is no pod's."""
     if layout.driver == "cgroupfs":
-        return "/".join(part for part in (pods_root(layout), middle, f"pod{uid}") if part)
-    prefix = f"kubepods-{middle}" if middle else "kubepods"
-    leaf = f"{prefix}-pod{uid.replace('-', '_')}.slice"
-    return "/".join(part for part in (pods_root(layout), f"{prefix}.slice" if middle else "", leaf) if part)
+        return name[3:] if name.startswith("pod") else None
+    head, found, tail = name.removesuffix(".slice").rpartition("-pod")
+    return tail.replace("_", "-") if found and "kubepods" in head and tail else None
 
 
 def every_pod_path(uid: str, *, layout: Layout) -> list[str]:

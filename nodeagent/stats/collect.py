@@ -85,7 +85,7 @@ class Collector:
         usage = self.usage(path, layout)
         containers = []
         for each in seen.running:
-            below = f"{path}/{each.id}" if layout.driver == "cgroupfs" else f"{path}/cri-containerd-{each.id}.scope"
+            below = cgroups.container_path(path, each.id, layout=layout)
             used = self.usage(below, layout)
             containers.append(
                 figures.Container(

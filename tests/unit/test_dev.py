@@ -50,6 +50,21 @@ def test_what_only_tests_need_is_asked_for_by_tests_alone(
     assert dev.missing_packages(tests=True) == ["some-plugins"]
 
 
+def test_machines_are_asked_for_by_name_alone_and_bring_what_they_need(
+    dev: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have(monkeypatch, dev, *dev.PROGRAMS, "qemu-img", "mkfs.ext4")
+    assert dev.missing_packages(machines=True) == ["debootstrap", "qemu-system-x86"]
+    assert dev.NIGHTLY not in dev.SUITES
+    runs: list[list[str]] = []
+    for name in ("bring_programs", "bring_environment", "bring_kubectl"):
+        monkeypatch.setattr(dev, name, lambda *words, **options: None)
+    monkeypatch.setattr(dev.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(dev, "run_pytest", lambda folders, options: runs.append([*folders, *options]) or 0)
+    assert dev.main(["test", "vm", "-k", "pods"]) == 0
+    assert runs == [["tests/vm", "-k", "pods"]]
+
+
 def test_without_install_what_is_missing_is_only_listed(
     dev: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
