@@ -13,7 +13,7 @@ from pathlib import Path
 import uvloop
 from prometheus_client import CollectorRegistry
 
-from controlplane import bootstrap, errors
+from controlplane import bootstrap, errors, memory
 from controlplane.apiserver import app, events
 from controlplane.config import Settings
 from controlplane.store import sqlite
@@ -39,6 +39,7 @@ Build = Callable[[Deps], Component]
 
 def run(settings: Settings) -> None:
     """Serve until a signal ends it; ConfigurationError or StoreError when it cannot start."""
+    memory.keep_large_blocks()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve_all(settings, clock=SystemClock()))
 
