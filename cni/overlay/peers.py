@@ -5,6 +5,7 @@ other. `nodeagent/overlay`, which flannel lacks, says how a node of ours chooses
 on a shared link.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -93,8 +94,14 @@ def vtep_address(network: Network) -> IPAddress:
 
 
 def vtep_mac(network: Network) -> str:
-    """The MAC of a node's VXLAN device: it follows from the range, so a restart changes nothing."""
-    return attachment.mac_for(vtep_address(network))
+    """The MAC of a node's VXLAN device: it follows from the range, so a restart changes nothing.
+
+    Ranges of IPv6 all end in zeros, which is where they differ in IPv4.
+    """
+    address = vtep_address(network)
+    if address.version == 4:
+        return attachment.mac_for(address)
+    return f"{attachment.MAC_PREFIX}:" + hashlib.sha256(address.packed).digest()[:4].hex(":")
 
 
 def _address(text: str, *, version: int) -> IPAddress | None:

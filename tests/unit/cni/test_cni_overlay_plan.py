@@ -155,3 +155,8 @@ def test_the_configuration_list_has_one_range_set_per_pod_range() -> None:
     plugin = document["plugins"][0]
     assert plugin["mtu"] == 1400
     assert plugin["ipam"]["ranges"] == [[{"subnet": "10.244.0.0/24"}], [{"subnet": "fd00::/64"}]]
+
+
+def test_no_two_nodes_have_the_same_vxlan_mac() -> None:
+    ranges = [*ip_network("10.88.0.0/16").subnets(new_prefix=24), *ip_network("fd00::/56").subnets(new_prefix=64)]
+    assert len({peers.vtep_mac(network) for network in ranges}) == len(ranges)
