@@ -113,6 +113,9 @@ class Controller:
         if verdict.drop_owners:
             kept = [_reference(ref) for ref in node.owners if ref.uid not in verdict.drop_owners]
             await self._patch(node, {"ownerReferences": kept})
+        if verdict.unblock:
+            freed = [_reference(ref) | {"blockOwnerDeletion": False} for ref in node.owners]
+            await self._patch(node, {"ownerReferences": freed})
         if verdict.delete:
             await writes.apply(
                 self._client,

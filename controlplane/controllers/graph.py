@@ -99,6 +99,7 @@ class Verdict:
     ask: tuple[OwnerReference, ...] = ()
     delete: str | None = None  # propagation policy
     drop_owners: tuple[str, ...] = ()
+    unblock: bool = False  # its owners shall no longer wait for it
     drop_finalizer: str | None = None
     orphan: tuple[Node, ...] = ()
     visit: tuple[str, ...] = ()
@@ -126,9 +127,16 @@ def judge(graph: Graph, node: Node, *, is_absent: Callable[[str], bool]) -> Verd
     if Owner.SOLID in state.values():
         return Verdict(drop_owners=tuple(gone + waiting), foreign=foreign)
     if waiting and graph.dependents.get(node.uid):
+        if _in_circle(graph, node) and any(ref.block_owner_deletion for ref in node.owners):
+            return Verdict(unblock=True, foreign=foreign)
         # Its own dependents first, or the waiting owner would go before its grandchildren.
         return Verdict(delete="Foreground", foreign=foreign)
     return Verdict(delete=_policy(node), foreign=foreign)
+
+
+def _in_circle(graph: Graph, node: Node) -> bool:
+    """Whether one that depends on it waits as its owners do: then they may wait for each other for ever."""
+    return any(dependent.waits_for_dependents for dependent in graph.dependents_of(node.uid))
 
 
 def _judge_waiting(graph: Graph, node: Node) -> Verdict:

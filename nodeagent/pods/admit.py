@@ -92,7 +92,7 @@ def no_room(pod: types.Pod, used: qos.Amounts, node: Node) -> plan.End | None:
     """The first resource there is too little of."""
     for name, wanted in qos.pod_requests(pod).items():
         amount = wanted.milli() if name == "cpu" else wanted.value()
-        if amount == 0:
+        if amount == 0 or (extended(name) and name not in node.allocatable):
             continue
         limit = quantity.parse(node.allocatable.get(name, "0"))
         have = limit.milli() if name == "cpu" else limit.value()
@@ -101,6 +101,11 @@ def no_room(pod: types.Pod, used: qos.Amounts, node: Node) -> plan.End | None:
         if amount + gone > have:
             return out_of(name, asked=amount, used=gone, capacity=have)
     return None
+
+
+def extended(name: str) -> bool:
+    """Whether a resource is somebody else's invention; one this node does not count is the cluster's to give out."""
+    return "/" in name and "kubernetes.io/" not in name
 
 
 def out_of(name: str, *, asked: int, used: int, capacity: int) -> plan.End:

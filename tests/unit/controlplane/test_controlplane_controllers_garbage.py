@@ -103,6 +103,17 @@ def test_a_waiting_owner_goes_once_nothing_blocks_it() -> None:
     assert free.drop_finalizer == "foregroundDeletion"
 
 
+def test_a_circle_of_owners_that_wait_for_each_other_is_broken_where_it_closes() -> None:
+    """[sig-api-machinery] Garbage collector should not be blocked by dependency circle."""
+    made = world(meta("a", owners=["c!"], **WAITING), meta("b", owners=["a!"]), meta("c", owners=["b!"]))
+    assert judge(made, "b") == Verdict(delete="Foreground")
+    made.put(scheme.PODS, meta("b", owners=["a!"], **WAITING))
+    assert judge(made, "c") == Verdict(unblock=True)
+    made.put(scheme.PODS, meta("c", owners=["b"]))
+    assert judge(made, "c") == Verdict(delete="Foreground")
+    assert judge(made, "b") == Verdict(drop_finalizer="foregroundDeletion")
+
+
 def test_an_orphaning_owner_lets_its_dependents_go_first() -> None:
     owner = meta("owner", deleting=True, finalizers=["orphan"])
     verdict = judge(world(owner, meta("child", owners=["owner"])), "owner")

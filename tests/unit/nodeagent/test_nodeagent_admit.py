@@ -10,7 +10,7 @@ from nodeagent.pods import admit
 NODE = admit.Node(
     name="n1",
     labels={"disk": "ssd", "size": "8"},
-    allocatable={"cpu": "2", "memory": "1Gi", "pods": "2"},
+    allocatable={"cpu": "2", "memory": "1Gi", "pods": "2", "example.com/x": "1Gi"},
 )
 
 
@@ -61,6 +61,11 @@ def test_a_pod_that_asks_for_too_much_cpu_is_out_of_cpu() -> None:
 def test_every_resource_has_its_reason(resource: str, reason: str) -> None:
     found = admit.reject(wants(**{resource: "2Gi"}), others=[], node=NODE)
     assert found is not None and found.reason == reason
+
+
+def test_what_the_cluster_gives_out_and_this_node_does_not_count_keeps_nobody_away() -> None:
+    """[sig-scheduling] SchedulerPreemption validates basic preemption works."""
+    assert admit.reject(wants(**{"scheduling.k8s.io/foo": "2"}), others=[], node=NODE) is None
 
 
 def test_a_pod_does_not_count_against_itself() -> None:
