@@ -106,7 +106,8 @@ class Folders:
             return  # made earlier: its modes are the containers' business now
         if group is not None:
             os.chown(path, -1, group)
-        path.chmod(0o777 if group is None else 0o2777)
+        sticky = 0o1000 if source.medium == "Memory" else 0  # as any tmpfs has it
+        path.chmod(0o777 | sticky | (0 if group is None else 0o2000))
 
     def _generated(self, path: Path, files: Files, now: datetime, group: int | None, *, in_memory: bool) -> None:
         if in_memory and not self._mounter.is_mounted(path):

@@ -47,6 +47,7 @@ UPGRADE = [
     (b"x-stream-protocol-version", b"portforward.k8s.io"),
 ]
 DEFAULT_PORTS = {"http": 80, "https": 443}
+_SAFE = "/:@!$&'()*+,;=~"  # in a path, these stand for themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +134,14 @@ async def proxy(context: Context, request: Request, receive: Receive) -> "Reply 
     query = request.scope["query_string"].decode("latin-1")
     rest = request.target.rest
     if not rest and not request.path.endswith("/") and request.method in ("GET", "HEAD"):
-        where = quote(request.path) + "/" + (f"?{query}" if query else "")
+        where = quote(request.path, safe=_SAFE) + "/" + (f"?{query}" if query else "")
         return Reply(b"", 301, b"text/plain", extra=[(b"location", where.encode())])
     address = (backend.pod.get("status") or {}).get("podIP") or ""
     node = backend.pod["spec"].get("nodeName") or ""
     if not node or not _allowed(address):
         raise status.bad_request("address not allowed")
     sent = await body.read(request, receive, limit=BODY_LIMIT)
-    path = "/" + quote(rest, safe="/:@!$&'()*+,;=~") + ("/" if rest and request.path.endswith("/") else "")
+    path = "/" + quote(rest, safe=_SAFE) + ("/" if rest and request.path.endswith("/") else "")
     head = kubelets.head(request.method, path + (f"?{query}" if query else ""), backend.host, _passed(request, sent))
     return _Forwarded(backend, connecting.node_of(context, node), context, head + sent)
 
@@ -225,7 +226,8 @@ class _Forwarded:
             raise status.unavailable(f"error trying to reach service: dial tcp {self.backend.host}: {text}") from e
 
     async def _answer(self, request: Request, answer: kubelets.Answer, send: Send, headers: Headers) -> None:
-        prefix = quote(request.path.removesuffix("/").removesuffix("/" + request.target.rest).removesuffix("/"))
+        bare = request.path.removesuffix("/").removesuffix("/" + request.target.rest).removesuffix("/")
+        prefix = quote(bare, safe=_SAFE)
         kept = _returned(answer.headers, prefix=prefix, backend=self.backend.host)
         kind = next((value for name, value in answer.headers if name == b"content-type"), b"")
         if request.method == "HEAD":

@@ -176,8 +176,8 @@ async def test_a_request_reaches_the_pod_and_the_answer_comes_back(api: Harness,
 
 async def test_a_page_leads_through_the_proxy(api: Harness, kubelet: Kubelet) -> None:
     kubelet.reply = b'HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\r\n<a href="/x">'
-    answer = await api.raw("GET", f"{NAMESPACE}/pods/p/proxy/y")
-    assert answer.body == f'<a href="{NAMESPACE}/pods/p/proxy/x">'.encode()
+    answer = await api.raw("GET", f"{NAMESPACE}/pods/http:p:8080/proxy/y")
+    assert answer.body == f'<a href="{NAMESPACE}/pods/http:p:8080/proxy/x">'.encode()
 
 
 @pytest.mark.parametrize(("method", "code"), [("GET", 301), ("HEAD", 301), ("DELETE", 200), ("OPTIONS", 200)])

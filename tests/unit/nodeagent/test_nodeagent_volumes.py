@@ -252,6 +252,8 @@ async def test_an_empty_dir_is_open_to_all_and_belongs_to_the_fs_group(node: Nod
     paths = await node.volumes.mount(a_pod({"name": "e", "emptyDir": {}}, uid="u2", security={"fsGroup": group}))
     assert mode(paths["e"]) == 0o2777
     assert paths["e"].stat().st_gid == group
+    paths = await node.volumes.mount(a_pod({"name": "e", "emptyDir": {"medium": "Memory"}}, uid="u3"))
+    assert mode(paths["e"]) == 0o1777, "as any tmpfs: nobody removes what is another's"
 
 
 async def test_the_fs_group_may_read_generated_files(node: Node) -> None:
