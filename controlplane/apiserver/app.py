@@ -10,7 +10,16 @@ from prometheus_client import CollectorRegistry
 
 import kube.scheme
 from controlplane.apiserver import frame, kubelets
-from controlplane.apiserver.admission import certificates, identity, lifecycle, nodes, pods, runtimeclass, services
+from controlplane.apiserver.admission import (
+    certificates,
+    identity,
+    lifecycle,
+    nodes,
+    pods,
+    quotas,
+    runtimeclass,
+    services,
+)
 from controlplane.apiserver.admission.chain import Chain
 from controlplane.apiserver.authn import Authenticator
 from controlplane.apiserver.authz import Authorizer
@@ -114,5 +123,6 @@ def _admission(settings: Settings, storage: Storage, *, authorizer: Authorizer, 
             identity.NodeIdentity(storage),
             certificates.CertificateRequests(authorizer, clock=clock),
             services.ServiceAddresses(allocation),
+            quotas.ResourceQuota(storage),
         ]
     )

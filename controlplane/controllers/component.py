@@ -14,6 +14,7 @@ from controlplane.controllers import (
     nodeipam,
     nodelifecycle,
     podgc,
+    quotas,
     reconcile,
     replicaset,
     serviceaccount,
@@ -40,6 +41,8 @@ SHARED = {
     scheme.STORAGE_CLASSES: types.StorageClass,
     scheme.CERTIFICATE_SIGNING_REQUESTS: projection.SigningRequest,
 }
+# Kinds whose going frees some of a quota.
+QUOTED = tuple(kind for kind in garbage.monitored() if kind.namespaced and kind is not scheme.RESOURCE_QUOTAS)
 
 
 class Controllers:
@@ -71,6 +74,7 @@ class Controllers:
             nodelifecycle.Controller(deps).loop,
             tainteviction.Controller(deps).loop,
             podgc.Controller(deps).loop,
+            quotas.Controller(deps, watched={kind: SHARED.get(kind, projection.Lean) for kind in QUOTED}).loop,
             volumes.Binder(deps).loop,
             volumes.Ephemeral(deps).loop,
             certificates.Approver(deps).loop,
