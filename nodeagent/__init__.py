@@ -25,6 +25,10 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--only", action="append", choices=("kubelet", "cni", "proxy"), help="run only this component; repeatable"
     )
+    parser.add_argument(
+        "--dry-run", metavar="MANIFEST", help="print what would be done for the pods of this file, and do nothing"
+    )
+    parser.add_argument("--observed", metavar="FILE", help="with --dry-run: what the runtime has of them (nothing)")
     parser.set_defaults(run=_agent)
     cli.register(subparsers)
 
@@ -37,6 +41,19 @@ def build(config: Mapping[str, list[dict[str, Any]]], deps: "Deps") -> "Componen
 
 
 def _agent(arguments: argparse.Namespace) -> int:
+    if arguments.dry_run:
+        return _dry_run(arguments)
     from nodeagent import bundle
 
     return bundle.run_agent(arguments)
+
+
+def _dry_run(arguments: argparse.Namespace) -> int:
+    import time
+    from pathlib import Path
+
+    from nodeagent.cli import podplan
+
+    seen = Path(arguments.observed) if arguments.observed else None
+    print(podplan.show(Path(arguments.dry_run), seen, now=time.time()))
+    return 0

@@ -25,7 +25,7 @@ from nodeagent.sources import api
 from nodeagent.sources import files as manifests
 from nodeagent.stats import collect
 from nodeagent.status import write
-from nodeagent.volumes import Volumes, reclaim
+from nodeagent.volumes import Volumes, kernel, reclaim
 
 log = logging.getLogger(__name__)
 
@@ -221,7 +221,9 @@ class Parts:
             clock=deps.clock,
             volumes=self.volumes,
             images=images.ImageKeeper(self.runtime.images, events=deps.events, clock=deps.clock),
-            image_volumes=mounts.ImageVolumes(self.runtime, mounts.ContainerdStore(self._settings.runtime_endpoint)),
+            image_volumes=mounts.ImageVolumes(
+                self.runtime, mounts.ContainerdStore(self._settings.runtime_endpoint), mounter=kernel.KernelMounter()
+            ),
             files=self.files,
             cgroups=tree.Tree(layout),
             layout=layout,

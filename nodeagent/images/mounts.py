@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
 import shutil
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Final, Protocol
 from kube.runtime import process
 from nodeagent import errors
 from nodeagent.cri import runtime
+from nodeagent.volumes import kernel
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ class Store(Protocol):
 class ImageVolumes:
     """Images that containers see as folders."""
 
-    def __init__(self, runtime: runtime.Runtime, store: Store) -> None:
-        self._runtime, self._store = runtime, store
+    def __init__(self, runtime: runtime.Runtime, store: Store, *, mounter: kernel.Mounter) -> None:
+        self._runtime, self._store, self._mounter = runtime, store, mounter
         self._native: bool | None = None
 
     async def native(self) -> bool:
@@ -53,13 +53,16 @@ class ImageVolumes:
 
     async def show(self, image: str, target: Path) -> None:
         """Mount an image, by its id, at an existing folder, once. Raises StartError."""
-        if not await asyncio.to_thread(os.path.ismount, target):
+        if target not in await asyncio.to_thread(self._mounter.under, target):
             await self._store.mount(image, target)
 
     async def release(self, folder: Path) -> None:
         """Let go of what is kept for the image volumes in a folder, before they are unmounted."""
-        for target in await asyncio.to_thread(mounted, folder):
+        for target in await asyncio.to_thread(self._shown, folder):
             await self._store.release(target)
+
+    def _shown(self, folder: Path) -> list[Path]:
+        return [point for point in self._mounter.under(folder) if point.parent == folder] if folder.is_dir() else []
 
 
 class ContainerdStore:
@@ -88,11 +91,6 @@ class ContainerdStore:
             await process.run([program, "--address", self._socket, "--namespace", NAMESPACE, *words], timeout=SECONDS)
         except process.ProcessError as e:
             raise errors.StartError("ImageVolumeMountFailed", e.stderr.strip() or str(e)) from e
-
-
-def mounted(folder: Path) -> list[Path]:
-    """The entries of a folder that are mounts. Blocking."""
-    return [target for target in folder.iterdir() if os.path.ismount(target)] if folder.is_dir() else []
 
 
 def mounts_images(name: str, version: str) -> bool:

@@ -21,6 +21,17 @@ def normalise(image: str) -> str | None:
     return image if found["tag"] or found["digest"] else f"{image}:latest"
 
 
+def full(image: str) -> str | None:
+    """The name with its registry too, as the runtime keeps it; None if it is no image name."""
+    named = normalise(image)
+    if named is None:
+        return None
+    first, slash, _ = named.partition("/")
+    if slash and (first == "localhost" or "." in first or ":" in first):
+        return named
+    return f"docker.io/{named}" if slash else f"docker.io/library/{named}"
+
+
 def default_policy(image: str) -> str:
     """Always for `latest`, which moves; IfNotPresent for everything else."""
     named = normalise(image) or image

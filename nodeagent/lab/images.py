@@ -10,8 +10,9 @@ import json
 import platform
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from nodeagent.lab import errors, processes
 
@@ -35,6 +36,31 @@ class Image:
     folders: Sequence[str] = ()
     entrypoint: Sequence[str] = ()
     command: Sequence[str] = ()
+    modes: Mapping[str, int] = field(default_factory=dict)
+    """Of files that are not as programs are (0755)."""
+
+
+def of_folder(folder: Path, *, name: str, entrypoint: Sequence[str] = (), command: Sequence[str] = ()) -> Image:
+    """An image of what is in a folder. Raises LabError for what an image cannot hold, OSError."""
+    files: dict[str, bytes] = {}
+    links: dict[str, str] = {}
+    folders: list[str] = []
+    modes: dict[str, int] = {}
+    for path in sorted(folder.rglob("*")):
+        inside = str(path.relative_to(folder))
+        if path.is_symlink():
+            links[inside] = str(path.readlink())
+        elif path.is_dir():
+            folders.append(inside)
+        elif path.is_file():
+            files[inside], modes[inside] = path.read_bytes(), path.stat().st_mode & 0o7777
+        else:
+            raise errors.LabError(f"{path} is neither a file nor a folder nor a link")
+    if not files and not links:
+        raise errors.LabError(f"{folder} holds no file")
+    return Image(
+        name=name, files=files, links=links, folders=folders, entrypoint=entrypoint, command=command, modes=modes
+    )
 
 
 def busybox(program: bytes, *, applets: Sequence[str]) -> Image:
@@ -104,11 +130,16 @@ def _layer(image: Image) -> bytes:
     folders = sorted(
         {str(p) for name in (*image.files, *image.links) for p in Path(name).parents if p.name} | set(image.folders)
     )
-    return _tar(files=image.files, links=image.links, folders=folders, mode=0o755)
+    return _tar(files=image.files, links=image.links, folders=folders, mode=0o755, modes=image.modes)
 
 
 def _tar(
-    *, files: Mapping[str, bytes], links: Mapping[str, str] | None = None, folders: Sequence[str] = (), mode: int
+    *,
+    files: Mapping[str, bytes],
+    links: Mapping[str, str] | None = None,
+    folders: Sequence[str] = (),
+    mode: int,
+    modes: Mapping[str, int] = MappingProxyType({}),
 ) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
@@ -118,7 +149,7 @@ def _tar(
             tar.addfile(entry)
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), mode
+            entry.size, entry.mode = len(content), modes.get(name, mode)
             tar.addfile(entry, io.BytesIO(content))
         for name, target in sorted((links or {}).items()):
             entry = tarfile.TarInfo(name)

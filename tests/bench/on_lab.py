@@ -64,3 +64,8 @@ def spent(pid: int) -> float:
     """Milliseconds of CPU a process has used, in user and kernel mode, with all its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) * TICK
+
+
+def folder(pid: int, name: str) -> list[str]:
+    """The entries of a process's folder in /proc."""
+    return os.listdir(f"/proc/{pid}/{name}")

@@ -33,18 +33,16 @@ def mounts(path: str, container: JSON, volumes: Mapping[str, JSON]) -> field.Err
         if target in devices.values():
             why = "must not already exist as a path in volumeDevices"
             errors.append(field.invalid(f"{where}.mountPath", target, why))
-        errors += _details(path, where, mount, volumes.get(name) or {}, container)
+        errors += _details(path, where, mount, container)
     return errors
 
 
-def _details(path: str, where: str, mount: JSON, volume: JSON, container: JSON) -> field.Errors:
+def _details(path: str, where: str, mount: JSON, container: JSON) -> field.Errors:
     errors: field.Errors = []
     for key in ("subPath", "subPathExpr"):
         value = mount.get(key)
         if not value:
             continue
-        if "image" in volume:
-            errors.append(field.invalid(f"{where}.{key}", value, "not allowed in image volume sources"))
         if key == "subPathExpr" and mount.get("subPath"):
             errors.append(field.invalid(f"{where}.{key}", value, "subPathExpr and subPath are mutually exclusive"))
         errors += descending(f"{path}.{key}", value)

@@ -24,6 +24,7 @@ from nodeagent.volumes import Volumes
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.mortal import Mortal, MortalRuntime
 from tests.fakes.runtime import FakeRuntime
+from tests.fakes.volume_mounter import FakeMounter
 
 LAYOUT = cgroups.Layout(version=1, driver="cgroupfs", root="/t")
 
@@ -37,14 +38,15 @@ class Facts:
     network_problem: str | None = None
 
 
-class FakeImageStore:
+class FakeImageStore(FakeMounter):
     """Shows images by a file in the folder."""
 
     async def mount(self, image: str, target: Path) -> None:
         (target / "image").write_text(image)
+        self.mounted.append(target)
 
     async def release(self, target: Path) -> None:
-        raise AssertionError("nothing was mounted")
+        self.mounted.remove(target)
 
 
 class Node:
@@ -92,7 +94,7 @@ class Node:
             clock=self.clock,
             volumes=life.around(self.volumes, name="volumes", only=("mount", "unmount")),
             images=keeper.ImageKeeper(watched.images, events=self.events, clock=self.clock),
-            image_volumes=mounts.ImageVolumes(watched, self.image_store),
+            image_volumes=mounts.ImageVolumes(watched, self.image_store, mounter=self.image_store),
             files=life.around(
                 files.PodFiles(settings.root, pod_logs=settings.pod_logs, container_logs=settings.container_logs),
                 name="files",

@@ -10,6 +10,7 @@ import pytest
 
 from nodeagent import cli
 from nodeagent.cli import summary, tables, terminal
+from nodeagent.images import names
 from nodeagent.lab import errors, phases
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -180,6 +181,28 @@ def test_loading_an_image_that_is_not_there_says_so(tmp_path: Path, capsys: pyte
     args = parser().parse_args(["image", "load", str(tmp_path / "none.tar"), "--directory", str(tmp_path)])
     assert args.run(args) == 1
     assert "No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("busybox", "docker.io/library/busybox:latest"),
+        ("org/app:1", "docker.io/org/app:1"),
+        ("quay.io/org/app:1", "quay.io/org/app:1"),
+        ("localhost/app:1", "localhost/app:1"),
+        ("registry:5000/app", "registry:5000/app:latest"),
+        ("UPPER", None),
+    ],
+)
+def test_images_are_known_to_the_runtime_by_their_full_names(given: str, kept: str | None) -> None:
+    assert names.full(given) == kept
+
+
+@pytest.mark.parametrize("verb", [["pull", "UPPER"], ["rm", "UPPER"], ["build", ".", "--tag", "UPPER"]])
+def test_what_is_no_image_name_is_refused(verb: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = parser().parse_args(["image", *verb, "--directory", str(tmp_path)])
+    assert args.run(args) == 1
+    assert "is not an image name" in capsys.readouterr().err
 
 
 def test_status_without_a_lab_says_how_to_start_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

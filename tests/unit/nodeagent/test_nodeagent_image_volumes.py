@@ -31,8 +31,10 @@ async def test_an_image_is_a_volume_mounted_here_where_the_runtime_cannot(node: 
     [mount] = [m for m in config.mounts if m.container_path == "/art"]
     assert mount.readonly and not mount.HasField("image")
     assert (Path(mount.host_path) / "image").read_text() == "sha256:bb"
+    assert node.image_store.mounted == [Path(mount.host_path)]
     node.delete()
     await eventually(lambda: not node.pool.workers)
+    assert node.image_store.mounted == []
     assert not os.path.exists(mount.host_path)  # noqa: ASYNC240 - a look at the disk of the test
 
 

@@ -47,6 +47,27 @@ def test_the_config_names_the_layer_by_what_it_holds() -> None:
     assert config["config"]["Cmd"] == ["sh"]
 
 
+def test_a_folder_becomes_an_image_with_its_modes_and_links(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "run").write_bytes(b"#!/bin/sh")
+    (tmp_path / "run").chmod(0o755)
+    (tmp_path / "etc" / "conf").write_bytes(b"x")
+    (tmp_path / "etc" / "conf").chmod(0o600)
+    (tmp_path / "start").symlink_to("run")
+    made = images.of_folder(tmp_path, name="example.com/own:1", entrypoint=["/run"])
+    files = members(images.archive(made, architecture="amd64"))
+    manifest = json.loads(follow(files, json.loads(files["index.json"])["manifests"][0]))
+    with tarfile.open(fileobj=io.BytesIO(follow(files, manifest["layers"][0]))) as tar:
+        assert (tar.getmember("run").mode, tar.getmember("etc/conf").mode) == (0o755, 0o600)
+        assert tar.getmember("start").linkname == "run"
+    assert json.loads(follow(files, manifest["config"]))["config"]["Entrypoint"] == ["/run"]
+
+
+def test_an_empty_folder_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(errors.LabError, match="holds no file"):
+        images.of_folder(tmp_path, name="x:1")
+
+
 def test_the_same_programs_give_the_same_archive() -> None:
     assert images.archive(SHELL, architecture="amd64") == images.archive(SHELL, architecture="amd64")
 

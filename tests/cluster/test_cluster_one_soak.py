@@ -1,0 +1,17 @@
+"""Fifty pods come and go, and the node is as it was; `python -m tests.bench.soak` does it with a thousand."""
+
+import asyncio
+
+from harness import Kubectl
+
+from nodeagent.lab import cluster
+from tests.bench import soak
+
+PODS, WARM = 50, 5
+
+
+def test_fifty_pods_leave_nothing_behind(kubectl: Kubectl, one_node: cluster.Running) -> None:
+    asyncio.run(soak.soak(one_node, WARM, namespace=kubectl.namespace))
+    before = soak.belongings(one_node)
+    asyncio.run(soak.soak(one_node, PODS, together=25, namespace=kubectl.namespace))
+    assert asyncio.run(soak.settled(one_node, before, seconds=15)) == {}
