@@ -184,7 +184,8 @@ class Reflector(Generic[T]):
         async with contextlib.aclosing(batches):
             while (batch := await self._next(batches, silence=pending is not None)) is not None:
                 if not batch:
-                    self._recovered()
+                    if not initial:
+                        self._recovered()
                     continue
                 count += 1
                 self._backoff.reset()
@@ -212,6 +213,7 @@ class Reflector(Generic[T]):
                 meta = self._partial.decode(event.raw).metadata
                 if (meta.annotations or {}).get(INITIAL_EVENTS_END) == "true":
                     await self._sink.replace(pending)
+                    self._recovered()
                     self._revision = meta.resource_version
                     self._take(batch[number + 1 :])
                     return None
@@ -281,7 +283,8 @@ def _history_lost(error: status.ApiError) -> bool:
 
 
 def _refused(error: status.ApiError) -> bool:
-    return 400 <= error.code < 500 and error.code not in (401, 403, 404, 408, 410, 429)
+    """Whether a plain list may fare better: also after a fault, as upstream answers on a storage too old for it."""
+    return error.code not in (401, 403, 404, 408, 410, 429, 503)
 
 
 def _key(meta: _Meta) -> str:

@@ -58,6 +58,8 @@ class FakeApiServer:
         """False: watches that ask for initial events are refused with 422, as older servers may."""
         self.ignores_watch_list = False
         """True: such watches send the initial events, but never the bookmark that ends them."""
+        self.breaks_watch_list = False
+        """True: such watches are accepted and then end in an error, as upstream's do on an etcd older than 3.4.25."""
         self.revision = 10
         self._objects: dict[Resource, dict[str, Object]] = {}
         self._history: list[tuple[int, Resource, str, Object, Object | None]] = []
@@ -242,6 +244,9 @@ class FakeApiServer:
         if params.get("sendInitialEvents") == "true":
             if not self.watch_list:
                 raise status.invalid("ListOptions", "", [status.forbidden_field("sendInitialEvents", "not supported")])
+            if self.breaks_watch_list:
+                watcher.queue.put_nowait(_line("ERROR", status.internal("the storage cannot do it").status))
+                return watcher
             for obj in self._list(target, params)["items"]:
                 watcher.queue.put_nowait(_line("ADDED", obj))
             if not self.ignores_watch_list:

@@ -111,6 +111,21 @@ async def test_a_server_that_refuses_watch_list_is_listed_and_watched() -> None:
     assert server.requests[-1].params["resourceVersion"] == "11"
 
 
+async def test_servers_that_accept_watch_list_and_cannot_do_it_are_listed_without_a_storm() -> None:
+    server = FakeApiServer()
+    server.breaks_watch_list = True
+    server.put(scheme.CONFIG_MAPS, config_map("a"))
+    informers = make(server)
+    found = [informers.get(kind) for kind in (scheme.CONFIG_MAPS, scheme.SECRETS, scheme.NODES)]
+    server.refuse(status.unavailable("starting"))
+    server.refuse(status.unavailable("starting"))
+    async with running(informers):
+        for informer in found:
+            await informer.wait_synced()
+        assert list(found[0].cache) == ["ns/a"]
+    assert len(server.requests) <= 4 * len(found)
+
+
 async def test_a_server_that_ignores_watch_list_is_listed_after_a_silence() -> None:
     server = FakeApiServer()
     server.ignores_watch_list = True
