@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DEFAULT_CONFIG = "/etc/nodeagent"
+PARTS = ("apiserver", "scheduler", "controllers")
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,6 +32,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_CONFIG,
         metavar="PATH",
         help=f"file or folder with ServerConfiguration (default {DEFAULT_CONFIG})",
+    )
+    parser.add_argument(
+        "--only", action="append", choices=PARTS, help="run only this part, others do the rest; repeatable"
+    )
+    parser.add_argument(
+        "--kubeconfig", default="", metavar="FILE", help="without `apiserver`: of the API server to work at"
     )
 
 
@@ -60,7 +67,7 @@ def run_token(options: argparse.Namespace) -> int:
 
 def run_server(options: argparse.Namespace) -> int:
     """Run the server until it is stopped; the exit code."""
-    start: Callable[[str], int]
+    start: Callable[[argparse.Namespace], int]
     from controlplane.__main__ import serve as start
 
-    return start(options.config)
+    return start(options)

@@ -4,47 +4,43 @@ Owns the order of start and stop. Knows no rule of any of them.
 """
 
 import asyncio
-import contextlib
 import logging
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvloop
-from prometheus_client import CollectorRegistry
 
 from controlplane import bootstrap, errors, memory
 from controlplane.apiserver import app, events
 from controlplane.config import Settings
+from controlplane.part import BUILDS, USERS, Part
 from controlplane.store import sqlite
 from controlplane.store.storage import Storage
 from kube import kubeconfig, pki, serve
-from kube.client.events import EventRecorder
 from kube.client.identity import User
-from kube.client.informer import Informers
 from kube.client.inprocess import InProcessTransport
 from kube.client.rest import Client
 from kube.runtime import metrics
 from kube.runtime.clock import Clock, SystemClock
-from kube.runtime.component import Component, Deps
+from kube.runtime.component import Component
 from kube.runtime.supervise import Supervisor, watch_signals
 
 log = logging.getLogger(__name__)
 
 COMPACT_SECONDS = 300.0
-# The name a scheduler signs its events with is that of its profile.
-EVENT_SOURCES = {"system:kube-scheduler": "default-scheduler"}
-Build = Callable[[Deps], Component]
 
 
-def run(settings: Settings) -> None:
-    """Serve until a signal ends it; ConfigurationError or StoreError when it cannot start."""
+def run(settings: Settings, *, parts: Sequence[str] = tuple(BUILDS)) -> None:
+    """Serve, with these parts beside the API server, until a signal ends it; ConfigurationError or StoreError when it
+    cannot start.
+    """
     memory.keep_large_blocks()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve_all(settings, clock=SystemClock()))
+        runner.run(serve_all(settings, clock=SystemClock(), parts=parts))
 
 
-async def serve_all(settings: Settings, *, clock: Clock) -> None:
+async def serve_all(settings: Settings, *, clock: Clock, parts: Sequence[str]) -> None:
     """Open everything, run everything, close everything."""
     prepare(settings)
     sockets = listen(settings)
@@ -59,9 +55,9 @@ async def serve_all(settings: Settings, *, clock: Clock) -> None:
         client_ca = (settings.pki / "ca.crt").read_text()
         await bootstrap.ensure(api.context.objects, settings, client_ca=client_ca)
         write_kubeconfig(settings)
-        supervisor = Supervisor(_factories(settings, api, storage, sockets, clock, registry), clock=clock)
+        supervisor = Supervisor(_factories(settings, api, storage, sockets, clock, parts), clock=clock)
         api.health.add("store", lambda: None, live=True)
-        for name in ("apiserver", "scheduler", "controllers"):
+        for name in ("apiserver", *parts):
             api.health.add(name, lambda name=name: supervisor.ready()[name])  # type: ignore[misc]
         await watch_signals(supervisor)
     finally:
@@ -137,29 +133,22 @@ def _factories(
     storage: Storage,
     sockets: Sequence[socket.socket],
     clock: Clock,
-    registry: CollectorRegistry,
+    parts: Sequence[str],
 ) -> dict[str, Callable[[], Component]]:
-    from controlplane import controllers, scheduler
+    def part(name: str) -> Callable[[], Component]:
+        build, user = BUILDS[name](settings), USERS[name]
+        agent = f"{user.removeprefix('system:')}/nodeagent"
 
-    authority = pki.load_ca(settings.pki)
+        def make() -> Component:
+            client = Client(InProcessTransport(api.app, User(user)), user_agent=agent)
+            return Part(name, build, client=client, clock=clock, address=settings.advertise)
 
-    def build_controllers(deps: Deps) -> Component:
-        return controllers.build(
-            deps,
-            root_ca_pem=authority.cert_pem.decode(),
-            cluster_cidr=str(settings.cluster),
-            node_cidr_mask_size=settings.mask,
-            authority=authority,
-        )
-
-    def part(name: str, user: str, build: Build) -> Callable[[], Component]:
-        return lambda: Part(name, user, build, api=api, clock=clock, registry=registry, address=settings.advertise)
+        return make
 
     return {
         "apiserver": lambda: Listener(settings, api, storage, sockets),
         "housekeeping": lambda: Housekeeping(api, storage, clock),
-        "scheduler": part("scheduler", "system:kube-scheduler", scheduler.build),
-        "controllers": part("controllers", "system:kube-controller-manager", build_controllers),
+        **{name: part(name) for name in parts},
     }
 
 
@@ -226,59 +215,3 @@ class Housekeeping(Idle):
             except errors.StoreError as e:
                 log.warning("housekeeping: %s; tried again in %g s", e, COMPACT_SECONDS)
             await self._clock.sleep(COMPACT_SECONDS)
-
-
-class Part:
-    """A client of our own API in this process: its identity, caches and events, and the component that uses them."""
-
-    def __init__(
-        self,
-        name: str,
-        user: str,
-        build: Build,
-        *,
-        api: app.ApiServer,
-        clock: Clock,
-        registry: CollectorRegistry,
-        address: str,
-    ) -> None:
-        self.name = name
-        client = Client(InProcessTransport(api.app, User(user)), user_agent=f"{user.removeprefix('system:')}/nodeagent")
-        self._informers = Informers(client, clock=clock)
-        self._events = EventRecorder(
-            client, component=EVENT_SOURCES.get(user, user.removeprefix("system:")), host="", clock=clock
-        )
-        # A part that is restarted registers its figures anew: each start has a registry of its own.
-        self._registry = metrics.registry()
-        self._component = build(
-            Deps(
-                client=client,
-                informers=self._informers,
-                events=self._events,
-                clock=clock,
-                registry=self._registry,
-                node_name="",
-                node_ip=address,
-            )
-        )
-
-    async def run(self) -> None:
-        """The component beside its caches and its events."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._informers.run()), group.create_task(self._events.run())]
-            await self._component.run()
-            for task in tasks:
-                task.cancel()
-
-    def ready(self) -> str | None:
-        """As the component says."""
-        return self._component.ready()
-
-    async def reload(self) -> None:
-        """Handed on."""
-        await self._component.reload()
-
-    async def close(self) -> None:
-        """Handed on."""
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._component.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controlplane import bootstrap, config, controllers, scheduler, server
+from controlplane import bootstrap, config, controllers, part, scheduler
 from controlplane.apiserver import app
 from controlplane.store import sqlite
 from controlplane.store.storage import Storage
@@ -50,17 +50,9 @@ class Cluster:
             return controllers.build(deps, root_ca_pem=CA, cluster_cidr="10.244.0.0/16", node_cidr_mask_size=24)
 
         builds = {"scheduler": scheduler.build, "controllers": build_controllers}
-        users = {"scheduler": "system:kube-scheduler", "controllers": "system:kube-controller-manager"}
-        part = server.Part(
-            name,
-            users[name],
-            builds[name],
-            api=self._api,
-            clock=SystemClock(),
-            registry=metrics.registry(),
-            address="127.0.0.1",
-        )
-        self._parts[name] = self._group.create_task(part.run())
+        client = self.as_user(part.USERS[name])
+        made = part.Part(name, builds[name], client=client, clock=SystemClock(), address="127.0.0.1")
+        self._parts[name] = self._group.create_task(made.run())
 
     async def stop(self, name: str) -> None:
         task = self._parts.pop(name)
