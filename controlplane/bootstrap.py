@@ -24,10 +24,17 @@ PRIORITIES = {
     "system-node-critical": (2_000_001_000, "Used for system critical pods that must not be moved from their node."),
 }
 DNS_TARGET_PORT = 10053
+FRONT_PROXY = {
+    "requestheader-allowed-names": '["front-proxy-client"]',
+    "requestheader-extra-headers-prefix": '["X-Remote-Extra-"]',
+    "requestheader-group-headers": '["X-Remote-Group"]',
+    "requestheader-username-headers": '["X-Remote-User"]',
+}
+"""How a front proxy tells who asks, as kubeadm sets it up."""
 SERVER = Caller(user=User("system:apiserver", (MASTERS,)))
 
 
-async def ensure(objects: Objects, settings: Settings, *, client_ca: str) -> None:
+async def ensure(objects: Objects, settings: Settings, *, client_ca: str, front_proxy_ca: str = "") -> None:
     """Make what is missing, and keep the API's own endpoint where the server listens."""
     for name in NAMESPACES:
         await _create(objects, scheme.NAMESPACES, {"metadata": {"name": name}})
@@ -42,7 +49,7 @@ async def ensure(objects: Objects, settings: Settings, *, client_ca: str) -> Non
     else:
         await _keep(objects, scheme.ENDPOINTS, _endpoints(settings))
         await _keep(objects, scheme.ENDPOINT_SLICES, _slice(settings))
-    await _keep(objects, scheme.CONFIG_MAPS, _authentication(client_ca))
+    await _keep(objects, scheme.CONFIG_MAPS, _authentication(client_ca, front_proxy_ca))
     for obj in (_cluster_info(settings, client_ca), *_node_settings(settings)):
         await _keep(objects, scheme.CONFIG_MAPS, obj)
 
@@ -138,11 +145,12 @@ def _slice(settings: Settings) -> Object:
     }
 
 
-def _authentication(client_ca: str) -> Object:
-    return {
-        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
-        "data": {"client-ca-file": client_ca},
-    }
+def _authentication(client_ca: str, front_proxy_ca: str) -> Object:
+    """Whose certificates upstream's components are to believe on ports of their own."""
+    data = {"client-ca-file": client_ca}
+    if front_proxy_ca:
+        data |= {**FRONT_PROXY, "requestheader-client-ca-file": front_proxy_ca}
+    return {"metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"}, "data": data}
 
 
 def _cluster_info(settings: Settings, ca: str) -> Object:

@@ -196,6 +196,11 @@ RUNTIME_CLASSES = _resource("node.k8s.io", "RuntimeClass", "runtimeclasses", nam
 POD_DISRUPTION_BUDGETS = _resource(
     "policy", "PodDisruptionBudget", "poddisruptionbudgets", ("pdb",), subresources=_STATUS
 )
+_DEVICES = "resource.k8s.io"
+DEVICE_CLASSES = _resource(_DEVICES, "DeviceClass", "deviceclasses", namespaced=False)
+RESOURCE_CLAIMS = _resource(_DEVICES, "ResourceClaim", "resourceclaims", subresources=_STATUS)
+RESOURCE_CLAIM_TEMPLATES = _resource(_DEVICES, "ResourceClaimTemplate", "resourceclaimtemplates")
+RESOURCE_SLICES = _resource(_DEVICES, "ResourceSlice", "resourceslices", namespaced=False)
 PRIORITY_CLASSES = _resource("scheduling.k8s.io", "PriorityClass", "priorityclasses", ("pc",), namespaced=False)
 CSI_DRIVERS = _resource("storage.k8s.io", "CSIDriver", "csidrivers", namespaced=False)
 CSI_NODES = _resource("storage.k8s.io", "CSINode", "csinodes", namespaced=False)

@@ -54,8 +54,65 @@ SERVICE_NETWORK = (
     grant("networking.k8s.io", "networkpolicies servicecidrs", READ),
     *EVENTS,
 )
+SYSTEM_ACCOUNT = "system:serviceaccount:kube-system:"
+# Upstream's controller manager works under an account for each controller. Their own roles are narrower; together they
+# may do what it may.
+CONTROLLER_ACCOUNTS = frozenset(
+    [
+        "attachdetach-controller",
+        "bootstrap-signer",
+        "certificate-controller",
+        "clusterrole-aggregation-controller",
+        "cronjob-controller",
+        "daemon-set-controller",
+        "deployment-controller",
+        "device-taint-eviction-controller",
+        "disruption-controller",
+        "endpoint-controller",
+        "endpointslice-controller",
+        "endpointslicemirroring-controller",
+        "ephemeral-volume-controller",
+        "expand-controller",
+        "generic-garbage-collector",
+        "horizontal-pod-autoscaler",
+        "job-controller",
+        "kube-apiserver-serving-clustertrustbundle-publisher",
+        "legacy-service-account-token-cleaner",
+        "namespace-controller",
+        "node-controller",
+        "persistent-volume-binder",
+        "pod-garbage-collector",
+        "podcertificaterequestcleaner",
+        "pv-protection-controller",
+        "pvc-protection-controller",
+        "podgroup-protection-controller",
+        "replicaset-controller",
+        "replication-controller",
+        "resource-claim-controller",
+        "resourcepoolstatusrequest-controller",
+        "resourcequota-controller",
+        "service-ca-cert-publisher",
+        "root-ca-cert-publisher",
+        "route-controller",
+        "selinux-warning-controller",
+        "service-account-controller",
+        "service-cidrs-controller",
+        "service-controller",
+        "statefulset-controller",
+        "storage-version-garbage-collector",
+        "storage-version-migrator-controller",
+        "token-cleaner",
+        "ttl-after-finished-controller",
+        "ttl-controller",
+        "validatingadmissionpolicy-status-controller",
+        "volumeattributesclass-protection-controller",
+    ]
+)
 COMPONENTS: Mapping[str, tuple[Grant, ...]] = {
     "system:kube-proxy": SERVICE_NETWORK,
+    # What kubeadm runs as pods.
+    SYSTEM_ACCOUNT + "kube-proxy": SERVICE_NETWORK,
+    SYSTEM_ACCOUNT + "coredns": SERVICE_NETWORK,
     "system:kube-dns": (*SERVICE_NETWORK, *LEASES),
     "system:kube-scheduler": (
         grant(ANY, ANY, READ),
@@ -110,12 +167,19 @@ def _below(path: str, roots: tuple[str, ...]) -> bool:
 
 def components(attributes: Attributes) -> Decision:
     """The control plane's and the service network's own users, by name."""
-    found = COMPONENTS.get(attributes.user.name, ())
+    found = COMPONENTS.get(_component(attributes.user.name), ())
     if any(grant.covers(attributes) for grant in found):
         return ALLOWED
     if attributes.user.name == "system:kube-dns" and _own_slice(attributes):
         return ALLOWED
     return NO_OPINION
+
+
+def _component(user: str) -> str:
+    """Whose rules hold for this user."""
+    if user.startswith(SYSTEM_ACCOUNT) and user.removeprefix(SYSTEM_ACCOUNT) in CONTROLLER_ACCOUNTS:
+        return "system:kube-controller-manager"
+    return user
 
 
 def joining(attributes: Attributes) -> Decision:

@@ -240,6 +240,10 @@ def test_what_a_node_may_do(verb: str, resource: str, where: dict[str, str], all
     [
         ("system:kube-proxy", "watch", "endpointslices", {"group": "discovery.k8s.io"}, True),
         ("system:kube-proxy", "get", "secrets", {"namespace": "default", "name": "s"}, False),
+        ("system:serviceaccount:kube-system:coredns", "watch", "endpointslices", {"group": "discovery.k8s.io"}, True),
+        ("system:serviceaccount:kube-system:node-controller", "list", "nodes", {}, True),
+        ("system:serviceaccount:kube-system:somebody", "list", "nodes", {}, False),
+        ("system:serviceaccount:default:node-controller", "list", "nodes", {}, False),
         ("system:kube-dns", "create", "endpointslices",
          {"group": "discovery.k8s.io", "namespace": "kube-system"}, True),
         ("system:kube-dns", "update", "endpointslices",

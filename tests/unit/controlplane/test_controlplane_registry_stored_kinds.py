@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from controlplane.apiserver.registry import kinds
+from controlplane.apiserver.registry import devices, kinds
 from kube import scheme
+from kube.client.identity import User
 from kube.scheme import Resource
+from tests.fakes.api_harness import Harness
 
 Object = dict[str, Any]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -21,6 +23,13 @@ SCHEMA: Object = {
     ],
 }
 ATTACHMENT = {"attacher": "csi.test", "nodeName": "n", "source": {"persistentVolumeName": "pv"}}
+CLAIM = {"devices": {"requests": [{"name": "gpu", "exactly": {"deviceClassName": "gpu.test"}}]}}
+SLICE = {
+    "driver": "gpu.test",
+    "nodeName": "n",
+    "pool": {"name": "n", "generation": 1, "resourceSliceCount": 1},
+    "devices": [{"name": "gpu0"}],
+}
 
 
 def judge(resource: Resource, obj: Object, name: str = "x") -> list[str]:
@@ -47,6 +56,10 @@ def change(resource: Resource, old: Object, new: Object) -> list[str]:
         (scheme.VOLUME_ATTACHMENTS, {"spec": ATTACHMENT}),
         (scheme.CSI_STORAGE_CAPACITIES, {"storageClassName": "fast", "capacity": "1024Mi"}),
         (scheme.VOLUME_ATTRIBUTES_CLASSES, {"driverName": "csi.test", "parameters": {"iops": "5"}}),
+        (scheme.DEVICE_CLASSES, {"spec": {"selectors": [{"cel": {"expression": "true"}}]}}),
+        (scheme.RESOURCE_CLAIMS, {"spec": CLAIM}),
+        (scheme.RESOURCE_CLAIM_TEMPLATES, {"spec": {"spec": CLAIM}}),
+        (scheme.RESOURCE_SLICES, {"spec": SLICE}),
     ],
     ids=lambda value: value.plural if isinstance(value, Resource) else "",
 )
@@ -110,3 +123,63 @@ def test_a_row_shows_what_upstreams_does(resource: Resource, obj: Object, cells:
     strategy.default(made)
     assert strategy.cells(made, NOW) == ["x", *cells]
     assert len(strategy.columns) == len(cells) + 1
+
+
+def test_a_claim_asks_for_one_device_unless_it_says_otherwise() -> None:
+    strategy = kinds.STRATEGIES["resourceclaims.resource.k8s.io"](scheme.RESOURCE_CLAIMS)
+    exactly = {"deviceClassName": "gpu.test", "tolerations": [{"key": "k"}]}
+    claim: Object = {"metadata": {}, "spec": {"devices": {"requests": [{"name": "a", "exactly": exactly}]}}}
+    strategy.default(claim)
+    assert claim["spec"]["devices"]["requests"][0]["exactly"] == {
+        "deviceClassName": "gpu.test",
+        "tolerations": [{"key": "k", "operator": "Equal"}],
+        "allocationMode": "ExactCount",
+        "count": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("resource", "obj", "message"),
+    [
+        (scheme.RESOURCE_CLAIMS, {"spec": {"devices": {"requests": [{"name": "a"}]}}},
+         "spec.devices.requests[0]: Required value: exactly one of `exactly` or `firstAvailable` is required"),
+        (scheme.RESOURCE_CLAIMS, {"spec": {"devices": {"requests": [{"name": "a", "exactly": {}}]}}},
+         "spec.devices.requests[0].exactly.deviceClassName: Required value"),
+        (scheme.RESOURCE_CLAIMS, {"spec": {"devices": {"requests": [CLAIM["devices"]["requests"][0]] * 2}}},
+         'spec.devices.requests[1].name: Duplicate value: "gpu"'),
+        (scheme.RESOURCE_SLICES, {"spec": {"driver": "d", "nodeName": "n"}}, "spec.pool.name: Required value"),
+        (scheme.RESOURCE_SLICES, {"spec": SLICE | {"nodeName": ""}},
+         "spec: Required value: exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is "
+         "required"),
+    ],
+)  # fmt: skip
+def test_devices_that_cannot_be_are_refused(resource: Resource, obj: Object, message: str) -> None:
+    assert message in judge(resource, obj)
+
+
+def test_what_a_claim_asks_for_and_whose_a_slice_is_stays() -> None:
+    assert change(scheme.RESOURCE_CLAIMS, {"spec": CLAIM}, {"spec": {"devices": {}}})
+    assert change(scheme.RESOURCE_SLICES, {"spec": SLICE}, {"spec": SLICE | {"nodeName": "other"}})
+    assert not change(scheme.RESOURCE_SLICES, {"spec": SLICE}, {"spec": SLICE | {"devices": []}})
+
+
+async def test_a_kubelet_clears_its_slices_by_node(api: Harness) -> None:
+    path = "/apis/resource.k8s.io/v1/resourceslices"
+    for node in ("n1", "n2"):
+        await api.ask("POST", path, {"metadata": {"name": node}, "spec": SLICE | {"nodeName": node}})
+    kubelet = User("system:node:n1", ("system:nodes", "system:authenticated"))
+    assert (await api.ask("DELETE", path, user=kubelet, fieldSelector="spec.nodeName=n1"))[0] == 200
+    _, left = await api.ask("GET", path)
+    assert [item["metadata"]["name"] for item in left["items"]] == ["n2"]
+
+
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [
+        ({}, "pending"),
+        ({"allocation": {}}, "allocated"),
+        ({"allocation": {}, "reservedFor": [{"name": "p"}]}, "allocated,reserved"),
+    ],
+)
+def test_where_a_claim_stands_is_one_word(state: Object, word: str) -> None:
+    assert devices.state({"status": state}) == word
