@@ -36,11 +36,13 @@ def build(config: Mapping[str, Sequence[Mapping[str, Any]]], deps: Deps) -> Comp
     """The service proxy. `config`: documents by kind, of which KubeProxyConfiguration is read."""
     from proxy import config as configuration
     from proxy.backends import detect
+    from proxy.balancer import config as balancing
     from proxy.daemon import Daemon
 
     found = configuration.read(config)
     choice = detect.choose(found.mode, detect.probe(), tcp_liberal=found.conntrack.tcp_be_liberal)
-    return Daemon(found, deps, choice=choice, backend=detect.build(choice, cluster_cidrs=found.cluster_cidrs))
+    backend = detect.build(choice, cluster_cidrs=found.cluster_cidrs)
+    return Daemon(found, deps, choice=choice, backend=backend, balancing=balancing.read(config))
 
 
 def _proxy(arguments: argparse.Namespace) -> int:

@@ -17,6 +17,8 @@ from proxy import health, host
 from proxy.backends import detect, flows
 from proxy.backends.detect import Choice
 from proxy.backends.protocol import Backend, BackendError
+from proxy.balancer import balancer
+from proxy.balancer.config import LoadBalancerConfiguration
 from proxy.config import KubeProxyConfiguration
 from proxy.health import HttpServer, Response
 from proxy.health_checks import HealthChecks
@@ -39,7 +41,15 @@ class Daemon:
 
     name = "proxy"
 
-    def __init__(self, config: KubeProxyConfiguration, deps: Deps, *, choice: Choice, backend: Backend) -> None:
+    def __init__(
+        self,
+        config: KubeProxyConfiguration,
+        deps: Deps,
+        *,
+        choice: Choice,
+        backend: Backend,
+        balancing: LoadBalancerConfiguration | None = None,
+    ) -> None:
         self._config = config
         self._choice = choice
         self._deps = deps
@@ -61,6 +71,12 @@ class Daemon:
             forget_flows=self._forget_flows,
         )
 
+        self._balancer = (
+            balancer.build(balancing, deps, slices=self._syncer.slices_of, leaving=lambda: host.leaving(self._node))
+            if balancing is not None
+            else None
+        )
+
     async def run(self) -> None:
         """Kernel settings and our own node; then rules and HTTP side by side."""
         await asyncio.to_thread(
@@ -78,6 +94,8 @@ class Daemon:
             group.create_task(self._checks.run())
             group.create_task(self._follow_addresses())
             group.create_task(self._remove_others())
+            if self._balancer is not None:
+                group.create_task(self._balancer.run())
             group.create_task(
                 self._server(self._config.health_address, "healthzBindAddress", self._health_routes()).run()
             )
@@ -95,6 +113,8 @@ class Daemon:
 
     async def close(self) -> None:
         """The rules stay: a restart interrupts no connection."""
+        if self._balancer is not None:
+            await self._balancer.close()
 
     @property
     def _node(self) -> Node | None:

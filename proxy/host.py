@@ -6,6 +6,7 @@ The decisions are pure; reading the machine's addresses is one netlink dump (lin
 import logging
 import socket
 import struct
+import sys
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 from pathlib import Path
@@ -98,19 +99,24 @@ def leaving(node: Node | None) -> bool:
 
 def machine_addresses() -> tuple[str, ...]:
     """The addresses of this network namespace's interfaces. Blocking, a millisecond; raises OSError."""
+    return tuple(held.partition("/")[0] for _, held in interface_addresses())
+
+
+def interface_addresses() -> list[tuple[str, str]]:
+    """(interface, `address/prefix`) of this network namespace. Blocking, a millisecond; raises OSError."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE) as opened:
         opened.settimeout(TIMEOUT_SECONDS)
         opened.bind((0, 0))
         opened.send(struct.pack("=IHHII", 24, GET_ADDRESS, REQUEST_DUMP, 1, 0) + bytes(8))
-        found: list[str] = []
+        found: list[tuple[str, str]] = []
         while True:
             for kind, _, body in messages(opened.recv(1 << 17)):
                 if kind == DONE:
-                    return tuple(found)
+                    return found
                 if kind == NEW_ADDRESS:
-                    fields = attributes(body[8:])
+                    fields, prefix, index = attributes(body[8:]), body[1], int.from_bytes(body[4:8], sys.byteorder)
                     packed = fields.get(LOCAL) or fields.get(ADDRESS)
-                    found += [str(ip_address(packed))] if packed else []
+                    found += [(socket.if_indextoname(index), f"{ip_address(packed)}/{prefix}")] if packed else []
 
 
 def prepare_kernel(

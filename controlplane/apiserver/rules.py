@@ -114,6 +114,11 @@ COMPONENTS: Mapping[str, tuple[Grant, ...]] = {
     SYSTEM_ACCOUNT + "kube-proxy": SERVICE_NETWORK,
     SYSTEM_ACCOUNT + "coredns": SERVICE_NETWORK,
     "system:kube-dns": (*SERVICE_NETWORK, *LEASES),
+    "system:load-balancer": (
+        *SERVICE_NETWORK,
+        *LEASES,
+        grant("", "services/status", "patch update"),
+    ),
     "system:kube-scheduler": (
         grant(ANY, ANY, READ),
         grant("", "pods/binding bindings", "create"),

@@ -32,6 +32,8 @@ def write_node(machine: plan.Machine, ca: pki.Authority, *, server: str) -> None
     kubelet = pki.node_client(ca, name=machine.name)
     _kubeconfig(etc / "kubelet.kubeconfig", ca, kubelet, server=server, user=f"system:node:{machine.name}")
     _kubeconfig(etc / "dns.kubeconfig", ca, pki.issue(ca, cn="system:kube-dns"), server=server, user="system:kube-dns")
+    balancer = "system:load-balancer"
+    _kubeconfig(etc / "balancer.kubeconfig", ca, pki.issue(ca, cn=balancer), server=server, user=balancer)
     pki.write_pair(etc / "pki", "kubelet", pki.node_serving(ca, name=machine.name, ips=[machine.ip, "127.0.0.1"]))
     (etc / "pki" / "ca.crt").write_bytes(ca.cert_pem)
 

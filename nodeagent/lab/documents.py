@@ -66,6 +66,12 @@ def node(machine: plan.Machine) -> dict[str, Document]:
             "mode": "nftables",
             "clusterCIDR": plan.POD_CIDR,
         },
+        "balancer.yaml": {
+            "apiVersion": OWN,
+            "kind": "LoadBalancerConfiguration",
+            "addresses": [plan.BALANCER_ADDRESSES],
+            "kubeconfig": plan.ETC + "/balancer.kubeconfig",
+        },
         "cni.yaml": {"apiVersion": OWN, "kind": "CNIConfiguration"},
     }
 

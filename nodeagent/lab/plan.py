@@ -10,6 +10,7 @@ from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 
 UNDERLAY = IPv4Network("192.168.77.0/24")
+BALANCER_ADDRESSES = "192.168.77.200-192.168.77.239"
 SERVER_HOST_NUMBER = 2
 FIRST_NODE_HOST_NUMBER = 11
 MAX_NODES = 20
