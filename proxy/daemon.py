@@ -16,6 +16,7 @@ from proxy import config as configuration
 from proxy import health, host
 from proxy.backends import detect, flows
 from proxy.backends.detect import Choice
+from proxy.backends.iptables import IptablesBackend
 from proxy.backends.protocol import Backend, BackendError
 from proxy.balancer import balancer
 from proxy.balancer.config import LoadBalancerConfiguration
@@ -71,6 +72,8 @@ class Daemon:
             forget_flows=self._forget_flows,
         )
 
+        if isinstance(backend, IptablesBackend):
+            self._metrics.watch_chains(backend.total, backend.written)
         self._balancer = (
             balancer.build(balancing, deps, slices=self._syncer.slices_of, leaving=lambda: host.leaving(self._node))
             if balancing is not None
@@ -158,7 +161,7 @@ class Daemon:
         try:
             await detect.remove_others(self._choice)
         except BackendError as error:
-            self._metrics.cleanup_failures.inc()
+            self._metrics.cleanup_failed()
             log.warning("rules of another mode may be left, `nodeagent proxy cleanup` removes them: %s", error)
 
     def _service_changed(self, old: Service | None, new: Service | None) -> None:
@@ -189,8 +192,8 @@ class Daemon:
             return
         begin = time.monotonic()
         try:
-            self._metrics.flows_deleted.inc(await asyncio.to_thread(flows.reconcile, wanted))
-            self._metrics.flows_duration.observe(time.monotonic() - begin)
+            deleted = await asyncio.to_thread(flows.reconcile, wanted)
+            self._metrics.flows_forgotten(deleted, seconds=time.monotonic() - begin)
             self._complained = False
         except OSError as error:
             if not self._complained:

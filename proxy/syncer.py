@@ -7,7 +7,7 @@ After a failed write everything is written anew. Must not know a backend's rules
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from datetime import datetime
 
 from kube.client.informer import Informer
@@ -15,7 +15,7 @@ from kube.runtime.backoff import Backoff
 from kube.runtime.clock import Clock
 from kube.types import EndpointSlice, Service
 from proxy.backends.protocol import Backend, BackendError
-from proxy.metrics import Metrics
+from proxy.metrics import FAMILIES, Metrics
 from proxy.rules import plan
 from proxy.rules.plan import Changes, Frontend, Rules, RuleSet
 from proxy.services import tracker
@@ -173,13 +173,16 @@ class Syncer:
                 self._applied.replace(key, rules)
         self._next_in_line(changes)
         await self._forget_flows(changes)
-        self._finished(begin, full=full, triggers=triggers)
+        touched = FAMILIES if full else {frontend.version for frontend in changes.ports}
+        self._finished(begin, full=full, versions=touched, triggers=triggers)
 
-    def _finished(self, begin: float, *, full: bool, triggers: Iterable[datetime]) -> None:
+    def _finished(self, begin: float, *, full: bool, versions: Collection[int], triggers: Iterable[datetime]) -> None:
         self.queued_at = self._clock.monotonic() if self._wake.is_set() else None
         self.last_sync = self._clock.now()
         self._synced.set()
-        self._metrics.synced(self._clock.monotonic() - begin, full=full, at=self.last_sync, triggers=triggers)
+        self._metrics.synced(
+            self._clock.monotonic() - begin, full=full, at=self.last_sync, versions=versions, triggers=triggers
+        )
 
     def _wanted(self, keys: Iterable[ServiceKey]) -> dict[ServiceKey, Rules]:
         """What these Services get; a frontend that two of them want belongs to one, the other waits for it."""

@@ -35,7 +35,10 @@ def stale(entry: Entry, wanted: Mapping[Frontend, PortRules]) -> bool:
     return backend not in rules.lingering and backend not in rules.backends and backend not in rules.local
 
 
-def reconcile(wanted: Mapping[Frontend, PortRules]) -> int:
-    """Deletes the stale entries of these frontends in this network namespace; how many. Blocking; raises OSError."""
+def reconcile(wanted: Mapping[Frontend, PortRules]) -> dict[int, int]:
+    """Deletes the stale entries of these frontends in this network namespace; how many by IP version.
+
+    Blocking; raises OSError.
+    """
     versions = {frontend.version for frontend in wanted}
-    return sum(conntrack.delete(version, lambda entry: stale(entry, wanted)) for version in versions)
+    return {version: conntrack.delete(version, lambda entry: stale(entry, wanted)) for version in sorted(versions)}

@@ -110,6 +110,7 @@ class IptablesBackend:
         }
         self._ports: dict[tuple[int, PortKey], dict[Frontend, PortRules]] = {}
         self._families = {version: _Family() for version in PREFIXES}
+        self._written: dict[tuple[int, str], int] = {}
         self._lock = asyncio.Lock()
 
     async def replace(self, rules: RuleSet) -> None:
@@ -124,6 +125,7 @@ class IptablesBackend:
                 gone = [chain for chain in held if chain[1].startswith(OWN_PREFIXES) and chain not in chains]
                 text = script(chains, gone=gone, jumps=missing_jumps(held))
                 await self._xtables.restore(version, text)
+                self._count(version, chains)
                 self._families[version] = _Family(parts=wanted, shared=shared)
 
     async def change(self, changes: Changes) -> None:
@@ -159,6 +161,19 @@ class IptablesBackend:
             self._ports = {}
             self._families = {version: _Family() for version in PREFIXES}
 
+    def total(self, version: int, table: str) -> int:
+        """How many rules of ours a table of an IP version has."""
+        family = self._families[version]
+        own = iptables_rules.chains_of(family.parts.values())
+        return _rules_in(table, iptables_rules.fixed(tcp_liberal=self._liberal) | family.shared | own)
+
+    def written(self, version: int, table: str) -> int:
+        """How many of them were in the last write."""
+        return self._written.get((version, table), 0)
+
+    def _count(self, version: int, chains: Rules) -> None:
+        self._written |= {(version, table): _rules_in(table, chains) for table in TABLES}
+
     def _remember(self, changes: Changes) -> set[tuple[int, PortKey]]:
         """The Service ports whose frontends changed."""
         touched = set()
@@ -193,7 +208,12 @@ class IptablesBackend:
         gone = [chain for chain in old if chain not in new]
         if chains or gone:
             await self._xtables.restore(version, script(chains, gone=gone))
+            self._count(version, chains)
         self._families[version] = _Family(parts=parts, shared=shared)
+
+
+def _rules_in(table: str, chains: Rules) -> int:
+    return sum(len(rules) for chain, rules in chains.items() if chain[0] == table)
 
 
 def held_chains(saved: str) -> Rules:

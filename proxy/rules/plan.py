@@ -211,9 +211,9 @@ def ready_here(service: Service | None, slices: Iterable[EndpointSlice], *, node
     return len(here)
 
 
-def without_local(rules: RuleSet, *, external: bool) -> int:
-    """How many Service ports have endpoints, but none on this node, under a Local policy."""
-    ports = rules.ports().values()
+def without_local(rules: RuleSet, *, external: bool, version: int) -> int:
+    """How many Service ports have endpoints, but none on this node, under a Local policy; of one IP version."""
+    ports = [port for frontend, port in rules.ports().items() if frontend.version == version]
     if external:
         return len({port.title for port in ports if port.local_only and port.backends and not port.local})
     return len({port.title for port in ports if port.kind == CLUSTER and port.drop})
