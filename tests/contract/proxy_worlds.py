@@ -1,9 +1,10 @@
 """A node with three pods and the world outside it, as the proxy's contract suite sees it: traced, and in the kernel."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -183,6 +184,39 @@ for _ in range(tries):
 """
 
 
+SENDER = """
+import socket, sys
+sender = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+sender.settimeout(1.0)
+for _ in sys.stdin:
+    sender.sendto(b"?", (sys.argv[1], int(sys.argv[2])))
+    try:
+        print(sender.recv(100).decode().split()[0], flush=True)
+    except OSError:
+        print("nobody", flush=True)
+"""
+
+
+class Sender:
+    """Somebody who sends datagrams from one port all the time."""
+
+    def __init__(self, inside: list[str], address: str, port: int) -> None:
+        argv = [*inside, sys.executable, "-c", SENDER, address, str(port)]
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def send(self) -> str:
+        """Who answers one datagram."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline().strip()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate(timeout=10)
+
+
 class KernelWorld:
     """Pods in namespaces behind a bridge of a namespace that plays the node; a namespace beyond it is outside."""
 
@@ -221,6 +255,14 @@ class KernelWorld:
             name, seen, own = line.split()
             ends.add((name, seen not in (own, "-")))
         return ends
+
+    @contextlib.contextmanager
+    def sender(self, who: str, address: str, port: int) -> Iterator[Sender]:
+        made = Sender(["ip", "netns", "exec", self.namespaces[who]], address, port)
+        try:
+            yield made
+        finally:
+            made.close()
 
     async def wait(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from proxy_worlds import NETS, FakeWorld, KernelWorld, World
 
+from proxy.backends import flows
 from proxy.backends.protocol import Backend, BackendError
 from proxy.rules import plan
 from proxy.rules.plan import Frontend, PortRules, RuleSet
@@ -51,6 +52,14 @@ def loopback_world(request: pytest.FixtureRequest) -> Iterator[World]:
     yield from _world(request)
 
 
+@pytest.fixture(params=[name for name in params(*MODES) if "kernel" in name])
+def tracking_world(request: pytest.FixtureRequest) -> Iterator[KernelWorld]:
+    """Where connections are tracked."""
+    for made in _world(request):
+        assert isinstance(made, KernelWorld)
+        yield made
+
+
 @pytest.fixture(params=params("nftables", "iptables"))
 def telling_world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Where the kernel tells of changes."""
@@ -89,7 +98,8 @@ class Cluster:
         for protocol, port, target, pods in ports:
             frontend = Frontend(address or self.net.service, protocol, port)
             rules[frontend] = self._rules(key, frontend, target, pods, **more)
-        await self.backend.change(plan.difference(self.applied, {key: rules}))
+        self.changes = plan.difference(self.applied, {key: rules})
+        await self.backend.change(self.changes)
         self.applied.replace(key, rules)
 
     async def expose(self, address: str, port: int, pods: str, *, protocol: str = "tcp", **more: Any) -> None:
@@ -447,6 +457,25 @@ async def test_affinity_holds_for_strangers_at_a_node_port_of_both_policies(worl
     ((who, masqueraded),) = world.reach("outside", world.net.node, "tcp", NODE_PORT)
     assert who in "bc"
     assert not masqueraded
+
+
+async def test_who_sends_all_the_time_is_led_on_when_its_endpoint_goes_and_nobody_else_is(
+    tracking_world: KernelWorld,
+) -> None:
+    cluster, net = await Cluster(tracking_world).start(), tracking_world.net
+    await cluster.serve(WEB, ("udp", 80, 8080, "b"))
+    await cluster.serve(OTHER, ("udp", 80, 8080, "b"), address=net.other_service)
+    sends = tracking_world.sender
+    with (
+        sends("a", net.service, 80) as led,
+        sends("a", net.other_service, 80) as other,
+        sends("c", net.pods["b"], 8080) as direct,
+    ):
+        assert [each.send() for each in (led, other, direct)] == ["b", "b", "b"]
+        await cluster.serve(WEB, ("udp", 80, 8080, "c"))
+        assert flows.reconcile(flows.affected(cluster.changes)) == {net.version: 1}
+        assert [each.send() for each in (led, other, direct)] == ["c", "b", "b"]
+        assert flows.reconcile(flows.affected(cluster.changes)) == {net.version: 0}
 
 
 async def test_a_pod_of_the_hosts_network_is_reached_by_its_nodes_address(world: World) -> None:

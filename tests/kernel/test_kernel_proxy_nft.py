@@ -1,7 +1,9 @@
 """What the proxy writes into nf_tables, read back: by itself and by nft."""
 
 from kube.runtime import process
+from proxy.backends import elements
 from proxy.backends.nftables import NFT, NftablesBackend
+from proxy.rules import plan
 from proxy.rules.plan import BALANCER, Backend, Frontend, PortRules, RuleSet
 from proxy.services.model import ServiceKey
 
@@ -36,3 +38,17 @@ async def test_nft_can_list_our_tables(inside_host: str) -> None:
     for family in ("ip", "ip6"):
         listed = await process.run([NFT, "list", "table", family, "nodeagent-proxy"], timeout=10)
         assert b"update @affinity" in listed
+
+
+async def test_five_thousand_endpoints_of_one_service_are_all_there_and_one_more_is_a_small_change(
+    inside_host: str,
+) -> None:
+    frontend, key = Frontend("10.96.0.1", "tcp", 80), ServiceKey("default", "many")
+    many = tuple(Backend(f"10.0.{number // 250}.{number % 250 + 1}", 8080) for number in range(5001))
+    rules, backend = RuleSet(), NftablesBackend()
+    rules.replace(key, {frontend: PortRules(backends=many[:-1], title="default/many")})
+    await backend.replace(rules)
+    changes = plan.difference(rules, {key: {frontend: PortRules(backends=many, title="default/many")}})
+    assert len(elements.edits(changes)) == 3
+    await backend.change(changes)
+    assert {way.backend for way in (await backend.held()).ways} == set(many)
