@@ -68,7 +68,10 @@ class RawLink:
             self._fresh.pop(address, None)
         new = [address for address in addresses if address not in self._places]
         if new:
-            self._locate(new)
+            try:
+                self._locate(new)
+            except OSError as error:
+                log.warning("this machine's addresses cannot be read, nothing new is answered for: %s", error)
         self._changed.set()
 
     async def run(self) -> None:

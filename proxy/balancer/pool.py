@@ -50,10 +50,10 @@ class Pool:
         Who asks for an address gets that one or none: the first of `wanted` is the Service's own wish, "" without.
         """
         asked, *had = (*wanted, "")
-        if asked and ip_address(asked).version == version:
+        if asked and _version(asked) in (version, 0):
             yield from [asked] if asked in self and asked not in taken else []
             return
-        usable = [text for text in had if text in self and text not in taken and ip_address(text).version == version]
+        usable = [text for text in had if text in self and text not in taken and _version(text) == version]
         yield from usable
         yield from (text for text in self._all(version) if text not in taken and text not in usable)
 
@@ -66,3 +66,11 @@ class Pool:
                 left -= int(high) - int(low) + 1
                 if left <= 0:
                     return
+
+
+def _version(text: str) -> int:
+    """4 or 6; 0 for what is no address."""
+    try:
+        return ip_address(text).version
+    except ValueError:
+        return 0

@@ -14,12 +14,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import churn
 import pytest
-from harness import Labs
 
 from kube import kubeconfig, scheme
 from kube.client.http import HttpTransport
 from kube.client.rest import Client
 from nodeagent.lab import cluster, machine, processes
+from nodeagent.lab.testing.handle import Keeper
 
 SECONDS = float(os.environ.get("CHURN_SECONDS", "60"))
 PORTS = (9001, 9002, 9003, 9004)
@@ -29,9 +29,9 @@ ADDRESS, NAMESPACE = "10.96.200.1", "default"
 
 
 @pytest.fixture
-def five_nodes(labs: Labs) -> cluster.Running:
+def five_nodes(labs: Keeper) -> cluster.Running:
     """A cluster of five nodes."""
-    return labs.of(5)
+    return labs.of(5).running
 
 
 @pytest.fixture

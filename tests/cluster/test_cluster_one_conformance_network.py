@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from conformance_network import HTTP, UDP, Json, Net, client, endpoint_slice, server, service
-from harness import Kubectl, Labs
+from harness import Kubectl
 
 from nodeagent.lab import machine, plan
+from nodeagent.lab.testing.handle import Keeper
 
 Check = Callable[[Net], None]
 CHECKS: dict[str, Check] = {}
@@ -33,9 +34,9 @@ def spec(name: str) -> Callable[[Check], Check]:
 
 
 @pytest.fixture(scope="module")
-def net(labs: Labs, kubectl_program: Path) -> Iterator[Net]:
+def net(labs: Keeper, kubectl_program: Path) -> Iterator[Net]:
     """Two servers with the label app=web, a third with app=other, and a client."""
-    running = labs.of(1)
+    running = labs.of(1).running
     kubectl = Kubectl(kubectl_program, running.plan.kubeconfig, f"test-{secrets.token_hex(3)}")
     kubectl.ok("create", "namespace", kubectl.namespace)
     found = Net(kubectl, running.plan.nodes[0].ip)

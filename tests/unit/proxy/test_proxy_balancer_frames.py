@@ -93,6 +93,8 @@ def test_the_pool_gives_what_is_asked_for_then_what_one_had_then_the_lowest() ->
         "192.0.2.21",
     ]
     assert next(pool.offers(6, wanted=("192.0.2.9",), taken=("fd00::8",))) == "fd00::9"
+    assert list(pool.offers(4, wanted=("nonsense",), taken=())) == []
+    assert next(pool.offers(4, wanted=("", "nonsense"), taken=())) == "192.0.2.8"
 
 
 @pytest.mark.parametrize("text", ["192.0.2.9-192.0.2.1", "192.0.2.1-fd00::1", "192.0.2", "a-b", ""])
