@@ -12,7 +12,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="nodeagent", description="A Kubernetes worker node in readable Python")
     parser.add_argument("--version", action="version", version=f"nodeagent {bundle.VERSION}")
     bundle.register(parser.add_subparsers(dest="command", required=True, metavar="COMMAND"))
-    arguments = parser.parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    # The arrow of `trace A -> B` looks like an option; it only separates.
+    arguments = parser.parse_args([word for word in words if word != "->"])
     try:
         return int(arguments.run(arguments) or 0)
     except errors.NodeagentError as e:

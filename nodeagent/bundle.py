@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import functools
 import importlib
 import logging
@@ -19,6 +20,7 @@ from nodeagent import errors
 
 if TYPE_CHECKING:
     from kube.client.rest import Client
+    from kube.hop import Hop
     from kube.runtime.component import Component, Deps
     from nodeagent.config import Settings
 
@@ -32,9 +34,77 @@ Documents = Mapping[str, list[dict[str, Any]]]
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the commands of every package."""
+    """Adds the commands of every package, and the one that needs them all."""
     for package in PACKAGES:
         importlib.import_module(package).register(subparsers)
+    trace = subparsers.add_parser(
+        "trace",
+        help="follow one connection from a pod or node to the socket that listens, hop by hop",
+        description="nodeagent trace POD|NODE -> POD|SERVICE|NAME[:PORT]; exit code 0 reached, 1 it stops, 2 wrong use",
+    )
+    trace.add_argument("words", nargs="*", metavar="A -> B:PORT", help="quote the arrow, or leave it out")
+    trace.add_argument("-n", "--namespace", default="default", help="of pods and Services (%(default)s)")
+    trace.add_argument("--protocol", choices=("tcp", "udp"), default="tcp")
+    trace.add_argument("--kubeconfig", default="", help="default: the lab's, $KUBECONFIG, this node's own")
+    trace.add_argument("--directory", type=Path, default=Path(".lab"), help="the lab to look into, if one is up (.lab)")
+    trace.add_argument("--output", choices=("text", "json"), default="text")
+    trace.add_argument("--leg", choices=("depart", "arrive"), help=argparse.SUPPRESS)
+    trace.set_defaults(run=_trace)
+
+
+def _trace(arguments: argparse.Namespace) -> int:
+    from nodeagent.trace import command
+
+    return command.run(arguments, TraceParts())
+
+
+class TraceParts:
+    """The hops of every package (`nodeagent.trace.parts.Parts`), each imported when it is asked for."""
+
+    def inside(self, pid: int) -> contextlib.AbstractContextManager[None]:
+        """The calling thread in the network namespace of a process."""
+        netns = importlib.import_module("cni.netns")
+        found: contextlib.AbstractContextManager[None] = netns.entered(netns.open_path(f"/proc/{pid}/ns/net"))
+        return found
+
+    def name(self, asked: str, *, server: str, search: Sequence[str], version: int) -> list[Hop]:
+        """What a name resolves to."""
+        trace = importlib.import_module("proxy.trace")
+        found: list[Hop] = asyncio.run(trace.name(asked, server=server, search=search, version=version))
+        return found
+
+    def service(self, address: str, port: int, protocol: str) -> Hop:
+        """Where the service rules lead."""
+        found: Hop = importlib.import_module("proxy.trace").led(address, port, protocol)
+        return found
+
+    def tracked(self, source: tuple[str, int], to: tuple[str, int], protocol: str) -> Hop:
+        """What connection tracking remembers."""
+        found: Hop = importlib.import_module("proxy.trace").remembered(source, to, protocol)
+        return found
+
+    def out_of_pod(self, pid: int, destination: str) -> list[Hop]:
+        """From a pod into its machine."""
+        found: list[Hop] = importlib.import_module("cni.trace").out_of_pod(pid, destination)
+        return found
+
+    def onward(self, destination: str) -> list[Hop]:
+        """From this machine towards an address."""
+        found: list[Hop] = importlib.import_module("cni.trace").onward(destination)
+        return found
+
+    def into_pod(self, address: str) -> list[Hop]:
+        """On the machine of an address, to the pod's veth."""
+        found: list[Hop] = importlib.import_module("cni.trace").into_pod(address)
+        return found
+
+    def policy(
+        self, objects: Mapping[str, Sequence[Mapping[str, Any]]], *, source: str, to: str, port: int, protocol: str
+    ) -> Hop:
+        """What the network policies say."""
+        trace = importlib.import_module("cni.trace")
+        found: Hop = trace.policy(objects, source=source, to=to, port=port, protocol=protocol)
+        return found
 
 
 def run_agent(arguments: argparse.Namespace) -> int:

@@ -1,16 +1,24 @@
-"""The proxy's part of a connection's way: what a name resolves to, and where the kernel leads a Service address.
+"""The proxy's part of a connection's way: what a name resolves to, where the kernel leads a Service address, and what
+it remembers of the connection.
 
-`service` is PURE over rules that were read back; `name` asks a DNS server of the network namespace it runs in. Must not
-know pods, routes or policies.
+`service` and `tracked` are PURE over what was read back; `name` asks a DNS server of the network namespace it runs in.
+Must not know pods, routes or policies.
 """
 
 import asyncio
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
+from pathlib import Path
 
 from kube.hop import Hop
+from kube.runtime import config as documents
+from kube.runtime import conntrack
+from kube.runtime.conntrack import Entry
+from proxy import config as configuration
+from proxy.backends import detect
 from proxy.backends.held import DROPPED, Held
+from proxy.backends.protocol import BackendError
 from proxy.dns import exchange, splice, wire
 from proxy.dns.cache import Reply
 from proxy.dns.exchange import Exchange
@@ -18,6 +26,7 @@ from proxy.dns.wire import Query
 from proxy.rules.plan import Backend, Frontend
 
 ASK_SECONDS = 2.0
+CONFIG = Path("/etc/nodeagent")
 STOPS = {wire.NXDOMAIN: "there is no such name", wire.SERVFAIL: "the server failed", wire.REFUSED: "it was refused"}
 TYPES = {4: wire.A, 6: wire.AAAA}
 SHOWN = 8
@@ -42,6 +51,48 @@ def service(frontend: Frontend, held: Held, *, mode: str) -> Hop:
         return Hop(place=place, found=f"no rule is about {to}", command=command, onward=(_end(frontend),))
     why = "no endpoint here under a Local policy" if ended == DROPPED else "no endpoint, or no such port"
     return Hop(place=place, found=f"{to} is {ended}", command=command, stops=f"{ended}: {why}")
+
+
+def led(address: str, port: int, protocol: str, *, config: Path = CONFIG) -> Hop:
+    """`service`, with the rules read from this network namespace, in the mode that is configured. Blocking."""
+
+    async def read(choice: detect.Choice) -> Held:
+        return await detect.build(choice, cluster_cidrs=()).held()
+
+    try:
+        found = documents.load(config) if config.exists() else {}
+        mode = documents.one(found, configuration.KIND, configuration.KubeProxyConfiguration).mode
+        choice = detect.choose(mode, detect.probe())
+        return service(Frontend(address, protocol, port), asyncio.run(read(choice)), mode=choice.mode)
+    except (BackendError, documents.ConfigError) as error:
+        return Hop(place="service rules", found=f"cannot be read: {error}", command="nodeagent proxy --dry-run")
+
+
+def remembered(source: tuple[str, int], to: tuple[str, int], protocol: str) -> Hop:
+    """`tracked`, with the entries read from this network namespace. Blocking."""
+    frontend = Frontend(to[0], protocol, to[1])
+    try:
+        found = list(conntrack.entries(frontend.version, containing=ip_address(source[0]).packed))
+    except OSError as error:
+        return tracked((), source=source[0], source_port=source[1], frontend=frontend, error=str(error))
+    return tracked(found, source=source[0], source_port=source[1], frontend=frontend)
+
+
+def tracked(entries: Iterable[Entry], *, source: str, source_port: int, frontend: Frontend, error: str = "") -> Hop:
+    """What connection tracking remembers of one connection: who answers it. `error` is why nothing could be read."""
+    to = _end(frontend)
+    command = f"conntrack -L -p {frontend.protocol} --orig-src {source} --sport {source_port}"
+    if error:
+        return Hop(place="connection tracking", found=error, command=command)
+    for entry in entries:
+        original, reply = entry.original, entry.reply
+        same = (original.source, original.source_port, original.destination) == (source, source_port, frontend.address)
+        if same and original.destination_port == frontend.port:
+            end = _end(Backend(reply.source, reply.source_port))
+            seen = "" if reply.destination == source else f", who sees {reply.destination}"
+            found = f"{source}:{source_port} -> {to} is answered by {end}{seen}"
+            return Hop(place="connection tracking", found=found, command=command, onward=(end,))
+    return Hop(place="connection tracking", found=f"no entry for {source}:{source_port} -> {to}", command=command)
 
 
 async def name(

@@ -8,6 +8,7 @@ import pytest
 
 from fakes.iptables import FakeXtables
 from fakes.nft import FakeNft
+from kube.runtime.conntrack import Entry, Side
 from proxy import trace
 from proxy.backends.iptables import IptablesBackend
 from proxy.backends.nftables import NftablesBackend
@@ -98,3 +99,15 @@ async def test_a_name_that_nobody_knows_and_one_that_is_none_say_so() -> None:
     assert [hop.stops for hop in hops] == ["there is no such name"]
     (hop,) = await trace.name("a..b.", server="10.96.0.10", network=Answers({}))
     assert "bad name" in hop.stops
+
+
+def test_connection_tracking_tells_who_answers_and_what_they_see() -> None:
+    original = Side(source="10.244.0.2", destination="10.96.0.1", source_port=4242, destination_port=80)
+    reply = Side(source="10.0.0.7", destination="10.244.0.1", source_port=8080, destination_port=4242)
+    entry = Entry(version=4, protocol=6, original=original, reply=reply, name=b"")
+    hop = trace.tracked([entry], source="10.244.0.2", source_port=4242, frontend=WEB)
+    assert hop.onward == ("10.0.0.7:8080",)
+    assert hop.found.endswith("is answered by 10.0.0.7:8080, who sees 10.244.0.1")
+    assert hop.command == "conntrack -L -p tcp --orig-src 10.244.0.2 --sport 4242"
+    other = trace.tracked([entry], source="10.244.0.2", source_port=4243, frontend=WEB)
+    assert (other.onward, other.stops, other.found[:8]) == ((), "", "no entry")
