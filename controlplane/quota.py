@@ -87,11 +87,11 @@ def total(spec: JSON, key: str) -> Amounts:
     """A pod's requests or limits: its containers and sidecars together, or the hungriest moment of initialisation."""
     running: Amounts = {}
     for container in spec.get("containers") or ():
-        _add(running, _given(container, key))
+        _add(running, given(container, key))
     sidecars: Amounts = {}
     peak: Amounts = {}
     for container in spec.get("initContainers") or ():
-        need = _given(container, key)
+        need = given(container, key)
         if container.get("restartPolicy") == "Always":
             _add(sidecars, need)
             _raise(peak, sidecars)
@@ -100,12 +100,13 @@ def total(spec: JSON, key: str) -> Amounts:
             _raise(peak, need)
     _add(running, sidecars)
     _raise(running, peak)
-    running |= _given(spec, key)
+    running |= given(spec, key)
     _add(running, _parsed(spec.get("overhead") or {}))
     return running
 
 
-def _given(part: JSON, key: str) -> Amounts:
+def given(part: JSON, key: str) -> Amounts:
+    """The requests or limits one container, pod or claim names itself."""
     return _parsed((part.get("resources") or {}).get(key) or {})
 
 
@@ -163,8 +164,8 @@ def _in_scope(wanted: JSON, spec: JSON) -> bool:
 def best_effort(spec: JSON) -> bool:
     """Whether no container asks for, or is limited to, any cpu or memory."""
     parts = [spec, *(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
-    given = (_given(part, key).items() for part in parts for key in ("requests", "limits"))
-    return not any(amount and name in ("cpu", "memory") for each in given for name, amount in each)
+    named = (given(part, key).items() for part in parts for key in ("requests", "limits"))
+    return not any(amount and name in ("cpu", "memory") for each in named for name, amount in each)
 
 
 def _class_matches(wanted: JSON, name: str) -> bool:
@@ -197,10 +198,10 @@ def unnamed(quota: JSON, spec: JSON) -> list[str]:
     for name in sorted(MUST_BE_GIVEN & hard(quota).keys()):
         kind, _, what = name.rpartition(".")
         key = kind or "requests"
-        if what in _given(spec, key):
+        if what in given(spec, key):
             continue
         containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
-        missing = sorted(each.get("name") or "" for each in containers if what not in _given(each, key))
+        missing = sorted(each.get("name") or "" for each in containers if what not in given(each, key))
         if missing:
             found.append(f"{name} for: {','.join(missing)}")
     return found
