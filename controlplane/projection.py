@@ -407,15 +407,23 @@ class Deployment(Projection):
 
 
 class BudgetSpec(Projection):
-    """Whom a disruption budget protects."""
+    """Whom a disruption budget protects, and how many of them must stay or may go."""
 
-    selector: JSON = {}
+    selector: JSON | None = None
+    min_available: int | str | None = None
+    max_unavailable: int | str | None = None
 
 
 class BudgetStatus(Projection):
-    """How many of them may go now."""
+    """How many of them may go now, and what that was counted from."""
 
+    observed_generation: int = 0
+    disrupted_pods: dict[str, str] = {}
     disruptions_allowed: int = 0
+    current_healthy: int = 0
+    desired_healthy: int = 0
+    expected_pods: int = 0
+    conditions: tuple[Condition, ...] = ()
 
 
 class PodDisruptionBudget(Projection):

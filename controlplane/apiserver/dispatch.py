@@ -11,6 +11,7 @@ from controlplane.apiserver.verbs import (
     binding,
     connecting,
     deleting,
+    evicting,
     proxying,
     reading,
     scaling,
@@ -79,7 +80,7 @@ VIEWS = dict.fromkeys(("approval", "ephemeralcontainers", "resize", "status"), (
 SUBRESOURCES: dict[str, tuple[Handler, tuple[str, ...]]] = {
     "attach": (_connect, ("get", "create")),
     "binding": (binding.bind, ("create",)),
-    "eviction": (binding.evict, ("create",)),
+    "eviction": (evicting.evict, ("create",)),
     "exec": (_connect, ("get", "create")),
     "finalize": (binding.finalize, ("update",)),
     "log": (_log, ("get",)),

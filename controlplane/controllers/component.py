@@ -6,6 +6,7 @@ from controlplane import projection
 from controlplane.controllers import (
     bootstrapping,
     certificates,
+    disruption,
     endpoints,
     endpointslice,
     garbage,
@@ -74,6 +75,7 @@ class Controllers:
             nodelifecycle.Controller(deps).loop,
             tainteviction.Controller(deps).loop,
             podgc.Controller(deps).loop,
+            disruption.Controller(deps).loop,
             quotas.Controller(deps, watched={kind: SHARED.get(kind, projection.Lean) for kind in QUOTED}).loop,
             volumes.Binder(deps).loop,
             volumes.Ephemeral(deps).loop,

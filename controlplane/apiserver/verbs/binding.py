@@ -1,4 +1,4 @@
-"""Subresources that change one thing: a pod's binding and eviction, a namespace's finalizers."""
+"""Subresources that change one thing: a pod's binding, a namespace's finalizers."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from controlplane.apiserver.context import Context
 from controlplane.apiserver.metadata import stamp
 from controlplane.apiserver.reply import Receive, Reply
 from controlplane.apiserver.request import Request
-from controlplane.apiserver.verbs import deleting, writing
+from controlplane.apiserver.verbs import writing
 from controlplane.store.entries import Entry
 from kube import status
 from kube.scheme import PODS
@@ -17,7 +17,8 @@ from kube.scheme import PODS
 Object = dict[str, Any]
 
 
-async def _document(request: Request, receive: Receive, kind: str, versions: tuple[str, ...]) -> Object:
+async def document(request: Request, receive: Receive, kind: str, versions: tuple[str, ...]) -> Object:
+    """The body of a request that speaks another kind than the object it is about. Raises ApiError 400."""
     obj = body.decode(await body.read(request, receive), media=body.media_type(request))
     fieldvalidation.apply_to(obj, api_version=versions[0], kind=kind)
     if obj.setdefault("kind", kind) != kind or obj.setdefault("apiVersion", versions[0]) not in versions:
@@ -33,7 +34,7 @@ async def _document(request: Request, receive: Receive, kind: str, versions: tup
 
 async def bind(context: Context, request: Request, receive: Receive) -> Reply:
     """Assign a pod to a node, once; 409 when it is assigned or going away."""
-    wish = await _document(request, receive, "Binding", ("v1",))
+    wish = await document(request, receive, "Binding", ("v1",))
     name, target = wish["metadata"]["name"], wish.get("target") or {}
     if target.get("kind", "Node") not in ("Node", "Minion"):
         error = status.unsupported("target.kind", target.get("kind"), ["Node", "<empty>"])
@@ -80,20 +81,9 @@ def _bound(entry: Entry, wish: Object, now: str) -> Object:
     return obj
 
 
-async def evict(context: Context, request: Request, receive: Receive) -> Reply:
-    """Delete a pod as its eviction; budgets are not looked at yet."""
-    wish = await _document(request, receive, "Eviction", ("policy/v1", "policy/v1beta1"))
-    options = wish.get("deleteOptions") or {}
-    caller = deleting.caller_with(request, options)
-    await context.objects.delete(
-        PODS, namespace=request.target.namespace, name=request.target.name, options=options, caller=caller
-    )
-    return reply.of_object(status.success(), code=201)
-
-
 async def finalize(context: Context, request: Request, receive: Receive) -> Reply:
     """Set spec.finalizers of a namespace; the last one gone and the namespace goes with it."""
-    wish = await _document(request, receive, "Namespace", ("v1",))
+    wish = await document(request, receive, "Namespace", ("v1",))
     finalizers = (wish.get("spec") or {}).get("finalizers") or []
 
     def change(entry: Entry) -> Object:
