@@ -21,6 +21,7 @@ from nodeagent.pods import admit, downward, files, kit, mirror, observe, pool, s
 from nodeagent.probes import Probes
 from nodeagent.resources import cgroups, tree
 from nodeagent.server import KubeletServer
+from nodeagent.shutdown import watch as shutdown
 from nodeagent.sources import api
 from nodeagent.sources import files as manifests
 from nodeagent.stats import collect
@@ -73,6 +74,7 @@ class Kubelet:
             group.create_task(parts.pool.run(), name="pods")
             group.create_task(parts.unused.run(), name="unused images")
             group.create_task(parts.pressure.run(), name="pressure")
+            group.create_task(parts.shutdown.run(), name="shutdown")
 
     async def _serve(self, parts: "Parts") -> None:
         """The kubelet's own API. What keeps it from serving is told and tried again; pods do not wait for it."""
@@ -184,6 +186,9 @@ class Parts:
             least_age=self._settings.image_age,
         )
         self.pressure = self._pressure()
+        self.shutdown = shutdown.ShutdownWatch(
+            shares=self._settings.shutdown_shares, pool=self.pool, tell=self.node.stopping, clock=self._deps.clock
+        )
 
     async def hold_pods(self) -> None:
         """Keeps all pods together out of what is reserved; where the kernel refuses, pods run all the same."""
@@ -265,6 +270,7 @@ class Parts:
             allocatable=self.node.allocatable,
             unsafe_sysctls=tuple(self._settings.kubelet.allowed_unsafe_sysctls),
             under=self.node.under or frozenset(),
+            going_down=self.node.going_down,
         )
 
     def _downward(self, pod: types.Pod) -> downward.Facts:

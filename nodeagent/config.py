@@ -18,6 +18,7 @@ from kube.runtime import config as documents
 from kube.runtime import duration
 from nodeagent import errors
 from nodeagent.eviction import plan as eviction
+from nodeagent.shutdown import plan as shutdown
 
 AGENT_KIND: Final = "AgentConfiguration"
 KUBELET_KIND: Final = "KubeletConfiguration"
@@ -52,6 +53,13 @@ class Authentication(documents.Section, frozen=True, kw_only=True):
     """Who may speak to the kubelet's own port."""
 
     x509: X509 = X509()
+
+
+class PriorityShare(documents.Section, frozen=True, kw_only=True):
+    """How long pods of at least this priority are given when the machine stops."""
+
+    priority: int
+    shutdown_grace_period_seconds: int
 
 
 class Taint(documents.Section, frozen=True, kw_only=True):
@@ -113,6 +121,9 @@ class KubeletConfiguration(documents.Section, frozen=True, kw_only=True):
     image_gc_low_threshold_percent: int = msgspec.field(name="imageGCLowThresholdPercent", default=80)
     image_minimum_gc_age: str = msgspec.field(name="imageMinimumGCAge", default="2m")
     allowed_unsafe_sysctls: list[str] = []
+    shutdown_grace_period: str = "0s"
+    shutdown_grace_period_critical_pods: str = "0s"
+    shutdown_grace_period_by_pod_priority: list[PriorityShare] = []
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +150,7 @@ class Settings:
     image_age: float
     static_pods: Path | None
     file_check: float
+    shutdown_shares: tuple[shutdown.Share, ...]
     standalone: bool
     """Without any API server: static pods only, nothing is reported."""
 
@@ -189,6 +201,7 @@ def build(found: Mapping[str, list[dict[str, Any]]], *, source: str) -> Settings
         image_age=duration.parse_duration(kubelet.image_minimum_gc_age),
         static_pods=Path(kubelet.static_pod_path) if kubelet.static_pod_path else None,
         file_check=duration.parse_duration(kubelet.file_check_frequency),
+        shutdown_shares=shutdown_shares(kubelet),
         standalone=agent.standalone,
     )
 
@@ -210,7 +223,35 @@ def problems(agent: AgentConfiguration, kubelet: KubeletConfiguration) -> list[s
         found.append(f"KubeletConfiguration.containerLogMaxSize: {kubelet.container_log_max_size!r} is not a quantity")
     if kubelet.container_log_max_files < 2:
         found.append(f"KubeletConfiguration.containerLogMaxFiles: {kubelet.container_log_max_files} is less than 2")
-    return found + eviction_problems(kubelet)
+    return [*found, *eviction_problems(kubelet), *shutdown_problems(kubelet)]
+
+
+def shutdown_shares(kubelet: KubeletConfiguration) -> tuple[shutdown.Share, ...]:
+    """How the time before a shutdown is shared out among pods."""
+    return shutdown.shares(
+        whole=duration.parse_duration(kubelet.shutdown_grace_period),
+        critical=duration.parse_duration(kubelet.shutdown_grace_period_critical_pods),
+        by_priority=[
+            shutdown.Share(priority=each.priority, seconds=each.shutdown_grace_period_seconds)
+            for each in kubelet.shutdown_grace_period_by_pod_priority
+        ],
+    )
+
+
+def shutdown_problems(kubelet: KubeletConfiguration) -> list[str]:
+    """Times before a shutdown that make no sense."""
+    name = "KubeletConfiguration.shutdownGracePeriod"
+    try:
+        whole = duration.parse_duration(kubelet.shutdown_grace_period)
+        critical = duration.parse_duration(kubelet.shutdown_grace_period_critical_pods)
+    except ValueError as e:
+        return [f"{name}: {e}"]
+    found = []
+    if critical > whole:
+        found.append(f"{name}CriticalPods: {critical:g} s is more than shutdownGracePeriod has, {whole:g} s")
+    if kubelet.shutdown_grace_period_by_pod_priority and whole:
+        found.append(f"{name}ByPodPriority: may not be set beside shutdownGracePeriod")
+    return found
 
 
 def thresholds(kubelet: KubeletConfiguration) -> tuple[eviction.Threshold, ...]:

@@ -46,6 +46,7 @@ class NodeKeeper:
         self._sent_at = float("-inf")
         self._was_ready: str | None = None
         self.under: frozenset[str] | None = None
+        self.going_down = False
         self.registered = False
         self.host_ips: tuple[str, ...] = (deps.node_ip,)
         self.memory_capacity = machine.memory
@@ -83,6 +84,11 @@ class NodeKeeper:
         if under != self.under:
             self.under = under
             self.changed()
+
+    def stopping(self, going_down: bool) -> None:
+        """Whether the machine is about to stop."""
+        self.going_down = going_down
+        self.changed()
 
     def changed(self) -> None:
         """Has the status looked at now."""
@@ -197,5 +203,6 @@ class NodeKeeper:
             images=self._images,
             pressure=machine.pressure(self._settings.root),
             under=self.under,
+            going_down=self.going_down,
             now=clock.rfc3339(self._deps.clock.now()),
         )

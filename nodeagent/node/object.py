@@ -31,6 +31,7 @@ class State:
     pressure: Mapping[str, float] = dataclasses.field(default_factory=dict)
     under: frozenset[str] | None = None
     """Pressure conditions that hold, where someone watches the node's thresholds."""
+    going_down: bool = False
     now: str
 
 
@@ -190,7 +191,8 @@ def pressure(kind: str, on: bool, bad: str, good: str, what: str) -> Json:
 
 def ready(state: State) -> Json:
     """Ready, or every reason why not."""
-    problems = [problem for problem in (state.runtime_problem, state.network_problem) if problem]
+    stopping = "node is shutting down" if state.going_down else None
+    problems = [problem for problem in (stopping, state.runtime_problem, state.network_problem) if problem]
     if not problems:
         return {
             "type": "Ready",

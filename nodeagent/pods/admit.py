@@ -21,10 +21,13 @@ class Node:
     allocatable: Mapping[str, str]
     unsafe_sysctls: tuple[str, ...] = ()
     under: frozenset[str] = frozenset()
+    going_down: bool = False
 
 
 def reject(pod: types.Pod, *, others: Iterable[types.Pod], node: Node) -> plan.End | None:
     """Why the pod cannot run here, None if it can. `others` are the pods that run here already."""
+    if node.going_down:
+        return plan.End(reason="NodeShutdown", message="Pod was rejected as the node is shutting down.")
     if pressing := pressure(pod, node):
         return plan.End(reason="Evicted", message=f"Pod was rejected: The node had condition: [{pressing}]. ")
     if unfit := wrong_system(pod):

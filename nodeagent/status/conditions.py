@@ -10,6 +10,9 @@ Json = dict[str, Any]
 Answer = tuple[bool, str, str]
 """(status, reason, message)"""
 
+BY_NODE = ("Evicted", "Terminated")
+"""Reasons for which the node itself ends pods that ran."""
+
 
 def every(pod: types.Pod, status: Json, given: report.Report) -> list[Json]:
     """The conditions this agent owns, keeping the time of those that did not change."""
@@ -24,7 +27,7 @@ def every(pod: types.Pod, status: Json, given: report.Report) -> list[Json]:
     if spec.may_restart_all(pod):
         answers.append(("AllContainersRestarting", restarting(pod, status, given)))
     answers += [(kind, (True, reason, message)) for kind, reason, message in given.resizing]
-    if given.end is not None and given.end.reason == "Evicted" and given.end.grace is not None:
+    if given.end is not None and given.end.reason in BY_NODE and given.end.grace is not None:
         answers.append(("DisruptionTarget", (True, "TerminationByKubelet", given.end.message)))
     before = {c.type: c for c in pod.status.conditions}
     return [condition(kind, answer, pod, before.get(kind), given.now) for kind, answer in answers]
