@@ -7,11 +7,11 @@ from harness import Kubectl
 from nodeagent.lab import cluster
 from tests.bench import soak
 
-PODS, WARM = 50, 5
+TOGETHER = 25
 
 
 def test_fifty_pods_leave_nothing_behind(kubectl: Kubectl, one_node: cluster.Running) -> None:
-    asyncio.run(soak.soak(one_node, WARM, namespace=kubectl.namespace))
+    asyncio.run(soak.soak(one_node, TOGETHER, together=TOGETHER, namespace=kubectl.namespace))
     before = soak.belongings(one_node)
-    asyncio.run(soak.soak(one_node, PODS, together=25, namespace=kubectl.namespace))
+    asyncio.run(soak.soak(one_node, TOGETHER, together=TOGETHER, namespace=kubectl.namespace))
     assert asyncio.run(soak.settled(one_node, before, seconds=15)) == {}
