@@ -46,6 +46,7 @@ def token_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     create = verbs.add_parser("create", help="make a token and print what a new machine is to be given")
     create.add_argument("--ttl", default="24h", help="how long it is good: 30m, 24h, 168h; 0 for ever (%(default)s)")
+    create.add_argument("--token", default="", help="make this one, not a random one; there already: nothing to do")
     create.add_argument("--description", default="", help="what it is for; shown by list")
     create.add_argument("--print-command", action="store_true", help="print the whole command of the new machine")
     listing = verbs.add_parser("list", help="the tokens there are, without their secret halves")

@@ -57,16 +57,32 @@ async def _run(options: argparse.Namespace, rest: RestConfig) -> str:
 
 
 async def _create(client: Client, rest: RestConfig, options: argparse.Namespace) -> str:
-    join = bootstraptoken.JoinString(bootstraptoken.new(), ca_pin(rest))
+    join = wanted(options.token, ca_pin(rest))
     expires = expiry(options.ttl, clock.SystemClock().now())
     secret = bootstraptoken.secret(join.token, expires=expires, description=options.description)
-    await client.create(scheme.SECRETS, secret)
+    try:
+        await client.create(scheme.SECRETS, secret)
+    except status.ApiError as e:
+        if not (options.token and status.is_already_exists(e)):
+            raise
     if options.output == "json":
         stamp = clock.rfc3339(expires) if expires else None
         return json.dumps({"token": str(join), "server": rest.server, "expires": stamp})
     if options.print_command:
-        return f"nodeagent install agent --server {rest.server} --token {join}"
+        return f"python3 -m nodeagent install agent --server {rest.server} --token {join}"
     return str(join)
+
+
+def wanted(text: str, pin: str) -> bootstraptoken.JoinString:
+    """A given token or a fresh one, with the pin of this cluster. CommandError for a token of another cluster."""
+    if not text:
+        return bootstraptoken.JoinString(bootstraptoken.new(), pin)
+    if "@" not in text:
+        return bootstraptoken.JoinString(bootstraptoken.parse(text), pin)
+    given = bootstraptoken.parse_join(text)
+    if given.pin != pin:
+        raise CommandError("--token: it names the CA of another cluster")
+    return given
 
 
 def expiry(ttl: str, now: datetime) -> datetime | None:

@@ -13,6 +13,7 @@ def register(subparsers: "Subparsers") -> None:
     parser = subparsers.add_parser("doctor", help="what is wrong with this host, why it matters, and what mends it")
     parser.add_argument("--server", default="", metavar="URL", help="the API server it is to reach (default: its own)")
     parser.add_argument("--fix", action="store_true", help="run the fixes that are safe")
+    parser.add_argument("--lab", action="store_true", help="only what can meet a lab on this host; silent when fine")
     parser.add_argument("--output", choices=("text", "json"), default="text")
     parser.set_defaults(run=_doctor)
     bundle = subparsers.add_parser("support-bundle", help="this host's state in one file, without secrets")

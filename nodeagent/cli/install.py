@@ -27,6 +27,14 @@ def register(subparsers: "Subparsers") -> None:
         each.set_defaults(run=_install)
     uninstall = subparsers.add_parser("uninstall", help="remove nodeagent and its pods from this host")
     uninstall.set_defaults(run=_uninstall)
+    smoke = subparsers.add_parser("smoke", help="prove a cluster: pods on all nodes, a Service, its name")
+    smoke.add_argument("--kubeconfig", default="/etc/nodeagent/admin.kubeconfig")
+    smoke.add_argument(
+        "--image", default="docker.io/library/busybox:1.36", help="with sh, httpd and wget (%(default)s)"
+    )
+    smoke.add_argument("--nodes", type=int, default=1, help="wait for at least this many (%(default)s)")
+    smoke.add_argument("--timeout", type=float, default=180.0, help="seconds (%(default)s)")
+    smoke.set_defaults(run=_smoke)
 
 
 def _server_flags(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +91,17 @@ def _without_wheels(arguments: list[str]) -> list[str]:
 
 
 def _uninstall(options: argparse.Namespace) -> int:
-    from nodeagent.install import uninstall
+    from nodeagent.install import layout, release, uninstall
 
+    python = layout.CURRENT / "bin" / "python"
+    if release.running() is None and python.exists():
+        # Ending pods takes what the release has and a bare host has not.
+        os.chdir("/")
+        os.execv(python, [str(python), "-m", "nodeagent", "uninstall"])
     return uninstall.run(options)
+
+
+def _smoke(options: argparse.Namespace) -> int:
+    from nodeagent.install import smoke
+
+    return smoke.run(options)

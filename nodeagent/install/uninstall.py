@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from nodeagent import errors
-from nodeagent.cri.client import GrpcRuntime
-from nodeagent.install import layout, observe
+from nodeagent.install import layout
 from nodeagent.install.errors import InstallError
 from nodeagent.install.host import Host, RealHost
 
@@ -36,7 +35,7 @@ CGROUPS: Final = ("kubepods", "kubepods.slice")
 
 def run(options: argparse.Namespace) -> int:
     """The command; 0 also when there was nothing."""
-    if not observe.is_root():
+    if os.geteuid() != 0:
         raise InstallError("uninstalling needs root: run the same with sudo")
     remove(RealHost(), keep_release=False)
     print("--  nodeagent is gone; packages it brought (containerd, nftables, ...) stay: others may use them by now")
@@ -78,6 +77,8 @@ def _restore_containerd(host: Host) -> None:
 
 async def _end_pods() -> None:
     """Every sandbox of this containerd's Kubernetes namespace, with its containers; logs go with them."""
+    from nodeagent.cri.client import GrpcRuntime  # a clone on a bare host, where nothing runs, does without
+
     runtime = GrpcRuntime(SOCKET)
     try:
         async with asyncio.timeout(120):

@@ -1,0 +1,260 @@
+"""Installation on hosts with systemd: a server and two agents join, run pods, are upgraded, and leave nothing.
+
+The server and the first agent are installed by README's own lines, the second by Vagrant's provisioning script.
+"""
+
+import concurrent.futures
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from machines import ROOT, Machine, Machines, run, tree
+
+from nodeagent.lab import images
+
+Object = dict[str, Any]
+SMOKE_IMAGE, PAUSE_IMAGE = "docker.io/library/busybox:1.36", "registry.k8s.io/pause:3.6"
+OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels"}
+KUBECTL_CONFIG = "/etc/nodeagent/admin.kubeconfig"
+# What the test itself brings: the machine's cgroups are in a folder of the host's tree, and its disk is the host's.
+MACHINE_YAML = """apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+cgroupRoot: {cgroup}
+evictionHard: {{memory.available: 50Mi, nodefs.available: 1%}}
+imageGCHighThresholdPercent: 100
+"""
+UNITS = ("nodeagent-agent", "nodeagent-dns")
+LEFT = "find /etc /opt /usr/local /var/lib /run -xdev -not -path '*/systemd/*' -not -path '/run/*journal*' | sort"
+
+
+def readme(section: str) -> list[list[str]]:
+    """The code blocks of a section of README, as lists of lines."""
+    text = (ROOT / "README.md").read_text().split(f"## {section}\n")[1].split("\n## ")[0]
+    return [block.strip().splitlines() for block in re.findall(r"```\n(.*?)```", text, re.DOTALL)]
+
+
+class Cluster:
+    """The machines, and what is asked of all of them."""
+
+    def __init__(self, server: Machine, agents: list[Machine], kubectl: Path) -> None:
+        self.server, self.agents, self._kubectl = server, agents, kubectl
+
+    @property
+    def all(self) -> list[Machine]:
+        return [self.server, *self.agents]
+
+    def kubectl(self, *argv: str) -> str:
+        config = self.server.root / KUBECTL_CONFIG.strip("/")
+        enter = ["nsenter", "-t", str(self.server.first), "-n", str(self._kubectl), "--kubeconfig", str(config)]
+        return run(*enter, *argv)
+
+    def items(self, kind: str, *argv: str) -> list[Object]:
+        found: list[Object] = json.loads(self.kubectl("get", kind, "-o", "json", *argv))["items"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def supplies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Wheels and images, made once, for machines without a way out."""
+    folder = tmp_path_factory.mktemp("supplies")
+    given = os.environ.get("NODEAGENT_MACHINE_WHEELS")
+    wheels = Path(given) if given else folder / "wheels"
+    if not given:
+        wanted = [str(ROOT), "hatchling~=1.33", "editables"]
+        run(sys.executable, "-m", "pip", "wheel", "-q", "-w", str(wheels), *wanted, seconds=600)
+    (folder / "images").mkdir()
+    busybox = Path("/bin/busybox").read_bytes()
+    applets = subprocess.run(["/bin/busybox", "--list"], capture_output=True, text=True, check=True).stdout.split()
+    small = images.busybox(busybox, applets=applets)
+    pause = images.pause(Path("/usr/bin/catatonit").read_bytes())
+    for name, image, shown in (("smoke", small, SMOKE_IMAGE), ("pause", pause, PAUSE_IMAGE)):
+        (folder / "images" / f"{name}.tar").write_bytes(
+            images.archive(renamed(image, shown), architecture=images.own_architecture())
+        )
+    (folder / "at").write_text(str(wheels))
+    return folder
+
+
+def renamed(image: images.Image, name: str) -> images.Image:
+    """The same image under another name."""
+    from dataclasses import replace
+
+    return replace(image, name=name)
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory, programs: None, supplies: Path) -> Iterator[Machines]:
+    folder = tmp_path_factory.mktemp("machines")
+    wheels = (supplies / "at").read_text()
+    made = Machines(folder, tree(folder), binds=(f"{ROOT}:/clone", f"{wheels}:/wheels", f"{supplies}/images:/images"))
+    yield made
+    made.end()
+
+
+def fit(machine: Machine) -> None:
+    """What a machine has that others pull: images; and where its cgroups are."""
+    (machine.root / "etc/nodeagent").mkdir(exist_ok=True)
+    (machine.root / "etc/nodeagent/90-machine.yaml").write_text(MACHINE_YAML.format(cgroup=machine.cgroup))
+    for name in ("smoke", "pause"):
+        machine("ctr", "-n", "k8s.io", "images", "import", f"/images/{name}.tar")
+
+
+def shell(machine: Machine, line: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """A line as a person types it, in the clone."""
+    environment = [f"{name}={value}" for name, value in OFFLINE.items()]
+    return machine("env", *environment, "sh", "-c", line, cwd="/clone", check=check)
+
+
+@pytest.fixture(scope="module")
+def cluster(machines: Machines, kubectl_program: Path) -> Cluster:
+    server, first, second = (machines.boot(f"vm-{name}", last) for name, last in (("s", 10), ("a", 11), ("b", 12)))
+    before = {each.name: left(each) for each in (server, first, second)}
+    for each in (server, first, second):
+        fit(each)
+    for line in readme("On real hosts")[0]:
+        printed = shell(server, line).stdout
+    command = printed.strip().splitlines()[-1]
+    state = second.root / "tmp/given"
+    state.mkdir(parents=True)
+    (state / "token").write_text(command.split()[-1])
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        one = pool.submit(shell, first, command)
+        script = f"vagrant/provision.sh agent {second.address} /tmp/given https://{server.address}:6443"
+        other = pool.submit(shell, second, f"sh {script}")
+        one.result()
+        other.result()
+    made = Cluster(server, [first, second], kubectl_program)
+    made.before = before  # type: ignore[attr-defined]
+    return made
+
+
+def left(machine: Machine) -> set[str]:
+    """Every file where an installation could leave one."""
+    return set(machine("sh", "-c", LEFT).stdout.splitlines())
+
+
+def test_every_machine_is_a_node_under_the_address_the_others_reach(cluster: Cluster) -> None:
+    """And not under 10.0.2.15, which all of them have, and which has the default route."""
+    found = {
+        node["metadata"]["name"]: [
+            each["address"] for each in node["status"]["addresses"] if each["type"] == "InternalIP"
+        ]
+        for node in cluster.items("nodes")
+    }
+    assert found == {each.name: [each.address] for each in cluster.all}
+    for machine in cluster.all:
+        assert "10.0.2.15" in machine("ip", "-4", "address").stdout
+
+
+def test_the_units_are_without_fault_and_each_certificate_came_by_request(cluster: Cluster) -> None:
+    for machine in cluster.all:
+        units = [f"{each}.service" for each in UNITS] + (
+            ["nodeagent-server.service"] if machine is cluster.server else []
+        )
+        checked = machine("systemd-analyze", "verify", *units)
+        assert checked.stderr.strip() == ""
+        assert machine("systemctl", "is-active", *units).stdout.split() == ["active"] * len(units)
+        machine("test", "-s", "/var/lib/kubelet/pki/kubelet-client-current.pem")
+    signed = cluster.items("certificatesigningrequests")
+    serving = [each for each in signed if each["spec"]["signerName"] == "kubernetes.io/kubelet-serving"]
+    assert {each["spec"]["username"] for each in serving} == {f"system:node:{each.name}" for each in cluster.all}
+    assert all(each["status"].get("certificate") for each in signed)
+
+
+def test_readmes_lines_prove_pods_service_and_name_across_machines(cluster: Cluster) -> None:
+    smoke, doctor = readme("On real hosts")[1]
+    done = shell(cluster.server, f"{smoke} --nodes 3", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert shell(cluster.server, "sh vagrant/smoke.sh --nodes 3").returncode == 0
+    found = shell(cluster.server, f"{doctor} --output json", check=False)
+    assert found.returncode in (0, 1, 3), found.stderr
+    names = {each["check"] for each in json.loads(found.stdout)["findings"]}
+    assert not names & {"node-address", "cri", "bridge-netfilter", "cni-folders", "remains", "interrupted", "clock"}
+
+
+def pids(machine: Machine) -> list[str]:
+    return [machine("systemctl", "show", "-p", "MainPID", each).stdout for each in UNITS]
+
+
+def test_installing_again_changes_nothing_and_restarts_nothing(cluster: Cluster) -> None:
+    agent = cluster.agents[0]
+    before = pids(agent)
+    line = f"python3 -m nodeagent install agent --server https://{cluster.server.address}:6443"
+    shell(agent, line)
+    assert pids(agent) == before
+
+
+def containers(machine: Machine) -> set[str]:
+    return set(machine("ctr", "-n", "k8s.io", "tasks", "ls", "-q").stdout.split())
+
+
+def test_a_restart_of_the_agent_and_of_the_machine_brings_the_node_back(cluster: Cluster) -> None:
+    agent = cluster.agents[0]
+    pod = {"image": SMOKE_IMAGE, "name": "c", "command": ["sleep", "1000000"]}
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "stays"}, "spec": {"containers": [pod]}}
+    (agent.root / "etc/nodeagent/manifests/stays.json").write_text(json.dumps(manifest))
+    deadline = time.monotonic() + 60
+    while len(containers(agent)) < 2:
+        assert time.monotonic() < deadline, "the static pod does not run"
+        time.sleep(0.5)
+    before = containers(agent)
+    agent("systemctl", "restart", *UNITS)
+    agent("systemctl", "kill", "--signal=KILL", UNITS[0])
+    deadline = time.monotonic() + 60
+    while agent("systemctl", "is-active", UNITS[0], check=False).stdout.strip() != "active":
+        assert time.monotonic() < deadline, "the agent does not come back"
+        time.sleep(0.5)
+    assert containers(agent) == before
+
+
+def test_another_machine_of_the_same_name_or_with_a_bad_token_changes_nothing(cluster: Cluster) -> None:
+    agent = cluster.agents[1]
+    shell(agent, readme("On real hosts")[2][0])
+    base = f"python3 -m nodeagent install agent --server https://{cluster.server.address}:6443"
+    token = shell(cluster.server, "nodeagent token create").stdout.strip()
+    agent("sh", "-c", "echo 0123456789abcdef0123456789abcdef > /etc/machine-id")
+    for line, words in (
+        (f"{base} --token {token}", "is another machine"),
+        (f"{base} --token {token} --node-name {cluster.agents[0].name}", f"node {cluster.agents[0].name} exists"),
+        (f"{base} --token {token[:23]}@sha256:{'0' * 64}", "not of the cluster this token was made for"),
+        (f"{base} --token abcdef.0123456789abcdef@{token.partition('@')[2]}", "does not accept this token"),
+    ):
+        done = shell(agent, line, check=False)
+        assert done.returncode == 1
+        assert words in done.stderr, done.stderr
+        assert not (agent.root / "etc/nodeagent/kubelet.kubeconfig").exists()
+
+
+def test_an_interrupted_installation_takes_back_what_it_did(cluster: Cluster) -> None:
+    agent = cluster.agents[1]
+    token = shell(cluster.server, "nodeagent token create").stdout.strip()
+    cluster.kubectl("delete", "node", agent.name)
+    line = f"python3 -m nodeagent install agent --server https://{cluster.server.address}:6443 --token {token}"
+    loop = "while [ ! -e /etc/nodeagent/00-agent.yaml ]; do sleep 0.05; done"
+    script = f"{line} & pid=$!; {loop}; kill -TERM $pid; wait $pid"
+    assert shell(agent, script, check=False).returncode != 0
+    assert not (agent.root / "etc/nodeagent").exists()
+    assert agent("systemctl", "is-active", *UNITS, check=False).stdout.split() == ["inactive"] * 2
+
+
+def test_uninstall_leaves_nothing_on_any_machine(cluster: Cluster) -> None:
+    for machine in reversed(cluster.all):
+        for _ in range(2):
+            done = shell(machine, "python3 -m nodeagent uninstall" if machine is cluster.agents[1] else "true")
+            assert done.returncode == 0
+        if machine is not cluster.agents[1]:
+            shell(machine, readme("On real hosts")[2][0])
+        gone = left(machine) - cluster.before[machine.name]  # type: ignore[attr-defined]
+        ours = {each for each in gone if "nodeagent" in each or "kubelet" in each or "cni" in each}
+        assert ours == set()
+        links = machine("ip", "-o", "link").stdout
+        assert not re.search(r"cni0|nodeagent|veth", links), links
+        assert "nodeagent" not in machine("nft", "list", "tables").stdout
+        assert containers(machine) == set()
