@@ -9,7 +9,7 @@ import re
 import shutil
 import socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +44,7 @@ PORTS: Final = (6443, 10250, 10248, 10249, 10256)
 PROXY_VARIABLES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 PROGRAMS: Final = ("containerd", "runc", "nft", "conntrack", "ip", "iptables-legacy-save", "iptables-nft-save")
 REMAINS: Final = ("cni0", "flannel.1", "cilium_host", "weave", "tunl0", "vxlan.calico", "kube-ipvs0")
+KINDS: Final = ("KubeletConfiguration", "AgentConfiguration", "KubeProxyConfiguration", "ServerConfiguration")
 LINKS: Final = {"bridge": "bridge", "veth": "veth", "vxlan": "vxlan id 1 dstport 8472"}
 
 
@@ -82,6 +83,8 @@ class Facts:
     missing_links: tuple[str, ...] = ()
     missing_programs: tuple[str, ...] = ()
     routes: tuple[str, ...] = ()
+    ranges: tuple[str, ...] = ("10.244.0.0/16", "10.96.0.0/16")
+    """Addresses of the cluster's pods and Services."""
     addresses: Mapping[str, str] = field(default_factory=dict)
     route_address: str = ""
     """The address from which the server is reached, or that of the default route."""
@@ -105,12 +108,13 @@ class Facts:
     installed: Mapping[str, Any] = field(default_factory=dict)
 
 
-def gather(host: Host, *, server: str = "") -> Facts:
-    """Everything, of this host."""
+def gather(host: Host, *, server: str = "", ranges: Sequence[str] = ()) -> Facts:
+    """Everything, of this host; `ranges`: those the cluster is to have, else those it has."""
     import psutil
 
     found = _machine(host) | _network(host) | _runtime(host) | _programs(host)
-    kubelet, agent = _documents()
+    kubelet, agent, proxy, served = _documents()
+    given = tuple(ranges) or tuple(filter(None, (proxy.get("clusterCIDR"), served.get("serviceCIDR"))))
     return Facts(
         **found,
         root=os.geteuid() == 0,
@@ -122,6 +126,7 @@ def gather(host: Host, *, server: str = "") -> Facts:
         },
         kubelet=kubelet,
         agent=agent,
+        ranges=given or Facts().ranges,
         **_server(server),
     )
 
@@ -223,18 +228,14 @@ def _link_works(host: Host, kind: str) -> bool:
     return "good" in done
 
 
-def _documents() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+def _documents() -> list[Mapping[str, Any]]:
     from kube.runtime import config as documents
 
     try:
         found = documents.load(layout.ETC) if layout.ETC.is_dir() else {}
     except documents.ConfigError:
-        return {}, {}
-    merged = [
-        documents.merged(found[kind]) if kind in found else {}
-        for kind in ("KubeletConfiguration", "AgentConfiguration")
-    ]
-    return merged[0], merged[1]
+        return [{}] * len(KINDS)
+    return [documents.merged(found[kind]) if kind in found else {} for kind in KINDS]
 
 
 def _server(server: str) -> dict[str, Any]:

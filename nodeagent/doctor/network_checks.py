@@ -11,7 +11,6 @@ HOST_ONLY: Final = ipaddress.ip_network("192.168.56.0/21")
 VXLAN_BYTES: Final = 50
 PORTS: Final = "6443/tcp, 10250/tcp and 8472/udp"
 MAX_SKEW: Final = 300.0
-DEFAULT_RANGES: Final = ("10.244.0.0/16", "10.96.0.0/16")
 STRICT: Final = 1
 
 
@@ -138,7 +137,7 @@ def offload(it: Facts) -> Finding | None:
 
 
 def ranges(it: Facts) -> Finding | None:
-    for text in DEFAULT_RANGES:
+    for text in it.ranges:
         clash = overlap(text, it.routes)
         if clash:
             return Finding(

@@ -8,9 +8,10 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -25,7 +26,7 @@ from kube.runtime.clock import SystemClock
 from kube.status import ApiError
 from nodeagent import config
 from nodeagent.doctor import command as doctor
-from nodeagent.doctor import facts, verdict
+from nodeagent.doctor import facts, network_checks, verdict
 from nodeagent.install import apply, layout, observe, plan, release, uninstall
 from nodeagent.install.errors import InstallError
 from nodeagent.install.host import Host, RealHost
@@ -34,7 +35,7 @@ from nodeagent.join import plan as joining
 
 OWN_TOKEN_SECONDS = 600
 MENDED_HERE = ("cri", "cni-folders", "inotify", "cgroups", "network-services", "interrupted", "forwarding")
-READY_SECONDS = 60.0
+ROUTES = Path("/proc/net/route")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -63,9 +64,10 @@ def run(options: argparse.Namespace) -> int:
 def preflight(host: Host, options: argparse.Namespace) -> None:
     """What doctor finds, told; what would keep this host from being a node ends the installation."""
     server = discover.check(options.server[0].split(",")[0]) if options.role == "agent" else ""
-    found = doctor.judge(facts.gather(host, server=server))
-    doctor.mend(host, found)
-    left = doctor.judge(facts.gather(host, server=server)) if any(each.safe for _, each in found) else found
+    ranges = (options.cluster_cidr, options.service_cidr) if options.role == "server" else ()
+    left = doctor.judge(facts.gather(host, server=server, ranges=ranges))
+    if doctor.mend(host, left):
+        left = doctor.judge(facts.gather(host, server=server, ranges=ranges))
     # What the installation itself puts right is no reason not to begin it.
     left = [each for each in left if each[0].name not in MENDED_HERE]
     if left:
@@ -183,7 +185,18 @@ def _join(
     say(f"joining {', '.join(servers)} as node {machine.name} with address {machine.ip}")
     wish = join.Wish(servers=servers, join=bootstraptoken.parse_join(token), machine=machine)
     joined = asyncio.run(join.join(wish, clock=SystemClock()))
+    refuse_overlap(joined.cluster.pod_cidr, facts.routes((host.read(ROUTES) or b"").decode()))
     return joined.cluster, credentials(joined, own.name)
+
+
+def refuse_overlap(pod_cidr: str, routes: Sequence[str]) -> None:
+    """Pods' addresses that this host's network has already would be reached by nobody."""
+    for each in (text for text in pod_cidr.split(",") if text and ":" not in text):
+        if clash := network_checks.overlap(each, tuple(routes)):
+            raise InstallError(
+                f"the cluster's pods have addresses in {each}, which overlaps this host's route {clash}: take that "
+                "route away, or make the cluster with another range (nodeagent install server --cluster-cidr)"
+            )
 
 
 def credentials(joined: join.Joined, name: str) -> list[plan.File]:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +84,8 @@ class Machine:
         layers = f"lowerdir={self.tree},upperdir={home / 'upper'},workdir={home / 'work'}"
         run("mount", "-t", "overlay", "overlay", "-o", layers, str(self.root))
         (self.root / "etc/hostname").write_text(f"{self.name}\n")
+        # The tree's own would come from D-Bus, the same in all of them.
+        (self.root / "etc/machine-id").write_text(f"{uuid.uuid5(uuid.NAMESPACE_DNS, self.name).hex}\n")
         self.start()
 
     def start(self) -> None:

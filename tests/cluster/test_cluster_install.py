@@ -3,6 +3,7 @@
 The server and the first agent are installed by README's own lines, the second by Vagrant's provisioning script.
 """
 
+import base64
 import concurrent.futures
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from machines import ROOT, Machine, Machines, run, tree
 
+from kube import csr
 from nodeagent.lab import images
 
 Object = dict[str, Any]
@@ -168,6 +170,18 @@ def test_the_units_are_without_fault_and_each_certificate_came_by_request(cluste
     assert all(each["status"].get("certificate") for each in signed)
 
 
+def test_kubectl_approves_a_request_by_hand(cluster: Cluster, tmp_path: Path) -> None:
+    body = csr.make(csr.new_key(), common_name="jane", organizations=["developers"])
+    spec = {"signerName": csr.CLIENT, "usages": ["client auth"], "request": base64.b64encode(body).decode()}
+    request = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "spec": spec}
+    (tmp_path / "jane.json").write_text(json.dumps({**request, "metadata": {"name": "jane"}}))
+    cluster.kubectl("create", "-f", str(tmp_path / "jane.json"))
+    assert "Pending" in cluster.kubectl("get", "csr", "jane")
+    assert "approved" in cluster.kubectl("certificate", "approve", "jane")
+    cluster.kubectl("wait", "csr/jane", "--for=jsonpath={.status.certificate}", "--timeout=20s")
+    assert "Approved,Issued" in cluster.kubectl("get", "csr", "jane")
+
+
 def test_readmes_lines_prove_pods_service_and_name_across_machines(cluster: Cluster) -> None:
     smoke, doctor = readme("On real hosts")[1]
     done = shell(cluster.server, f"{smoke} --nodes 3", check=False)
@@ -211,6 +225,23 @@ def test_a_restart_of_the_agent_and_of_the_machine_brings_the_node_back(cluster:
     while agent("systemctl", "is-active", UNITS[0], check=False).stdout.strip() != "active":
         assert time.monotonic() < deadline, "the agent does not come back"
         time.sleep(0.5)
+    assert containers(agent) == before
+
+
+def test_an_upgrade_and_one_killed_halfway_keep_every_container(cluster: Cluster) -> None:
+    agent = cluster.agents[0]
+    before, old = containers(agent), agent("readlink", "/opt/nodeagent/current").stdout
+    parts = "pyproject.toml README.md kube nodeagent cni proxy controlplane"
+    agent("sh", "-c", f"mkdir /root/next && cd /clone && cp -r {parts} /root/next")
+    agent("sh", "-c", "echo '# the next release' >> /root/next/nodeagent/errors.py")
+    line = f"cd /root/next && python3 -m nodeagent install agent --server https://{cluster.server.address}:6443"
+    loop = "while [ $(ls -d /opt/nodeagent/releases/* | wc -l) -lt 2 ]; do sleep 0.05; done"
+    shell(agent, f"({line}) & {loop}; sleep 1; pkill -KILL -f 'nodeagent install'; pkill -KILL -f 'pip install'; true")
+    assert agent("readlink", "/opt/nodeagent/current").stdout == old
+    running = pids(agent)
+    shell(agent, line)
+    assert agent("readlink", "/opt/nodeagent/current").stdout != old
+    assert pids(agent) != running
     assert containers(agent) == before
 
 

@@ -13,7 +13,7 @@ from cni.config import CNIConfiguration
 from controlplane import config as server_config
 from kube.runtime import config as documents
 from nodeagent import config
-from nodeagent.install import apply, containerd, layout, observe, plan, release, uninstall, units
+from nodeagent.install import apply, command, containerd, layout, observe, plan, release, smoke, uninstall, units
 from nodeagent.install.errors import InstallError
 from nodeagent.join.plan import Cluster
 from proxy.config import KubeProxyConfiguration
@@ -240,3 +240,30 @@ try:
 except SystemExit as e:
     sys.exit(e.code)
 """
+
+
+# smoke
+
+
+def test_every_node_has_a_server_and_a_client_that_asks_all_targets() -> None:
+    server, client = smoke.server("n1", "busybox:1"), smoke.client("n1", "busybox:1", ["10.244.0.2:8080", "web"])
+    assert [each["spec"]["nodeName"] for each in (server, client)] == ["n1", "n1"]
+    assert client["spec"]["containers"][0]["env"] == [{"name": "TARGETS", "value": "10.244.0.2:8080 web"}]
+    assert server["metadata"]["labels"] == smoke.service()["spec"]["selector"]
+    assert not client["metadata"]["labels"]
+
+
+def test_who_did_not_answer_is_named() -> None:
+    assert smoke.silent(["10.244.0.2:8080 server-n1", "web SILENT"]) == ["web"]
+
+
+def test_a_host_whose_routes_overlap_the_pods_range_does_not_join() -> None:
+    command.refuse_overlap("10.244.0.0/16", ["192.0.2.0/24 eth0", "10.244.1.0/24 eth0"])
+    with pytest.raises(InstallError, match=r"10\.244\.0\.0/16, which overlaps this host's route 10\.0\.0\.0/8 tun0"):
+        command.refuse_overlap("10.244.0.0/16", ["10.0.0.0/8 tun0"])
+
+
+def test_a_host_has_one_role() -> None:
+    command.refuse_other_role({}, "agent")
+    with pytest.raises(InstallError, match="installed as server"):
+        command.refuse_other_role({"role": "server"}, "agent")
