@@ -54,9 +54,9 @@ def run(options: argparse.Namespace) -> int:
         try:
             _install(host, options, seen, before)
         except BaseException:
-            if not before.get("complete") and not options.dry_run and not options.keep:
+            if not before.get("complete") and host.read(layout.RECORD) is not None and not options.keep:
                 say("taking back what was done so far")
-                uninstall.remove(host, keep_release=True)
+                uninstall.remove(host, whole=False)
             raise
     return 0
 

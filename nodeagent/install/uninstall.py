@@ -22,13 +22,19 @@ SOCKET: Final = "unix:///run/containerd/containerd.sock"
 DROP_IN: Final = layout.UNITS / f"{layout.CONTAINERD_UNIT}.d" / "90-nodeagent.conf"
 HOST_FILES: Final = (layout.MODULES, layout.SYSCTLS, layout.NETWORKD, layout.NETWORK_MANAGER)
 FOLDERS: Final = (
-    layout.ETC,
     layout.STATE,
     layout.KUBELET,
     Path("/run/nodeagent"),
     Path("/var/lib/cni/networks"),
+    Path("/var/log/pods"),
+    Path("/var/log/containers"),
     layout.CNI_PLUGIN,
     layout.CNI_CONFIG,
+)
+# Shared with others: gone only when nothing is left in them.
+EMPTY: Final = tuple(
+    Path(each)
+    for each in ("/var/lib/cni/results", "/var/lib/cni", "/etc/cni/net.d", "/etc/cni", "/opt/cni/bin", "/opt/cni")
 )
 CGROUPS: Final = ("kubepods", "kubepods.slice")
 
@@ -37,13 +43,13 @@ def run(options: argparse.Namespace) -> int:
     """The command; 0 also when there was nothing."""
     if os.geteuid() != 0:
         raise InstallError("uninstalling needs root: run the same with sudo")
-    remove(RealHost(), keep_release=False)
+    remove(RealHost(), whole=True)
     print("--  nodeagent is gone; packages it brought (containerd, nftables, ...) stay: others may use them by now")
     return 0
 
 
-def remove(host: Host, *, keep_release: bool) -> None:
-    """Take everything away; `keep_release` leaves the program, for an install that is to be tried again."""
+def remove(host: Host, *, whole: bool) -> None:
+    """Take everything away. Not `whole`: only what an install wrote that is to be tried again; the program stays."""
     for unit in UNITS:
         host.run(["systemctl", "disable", "--now", unit], check=False)
     if host.read(layout.RECORD) is not None:
@@ -56,12 +62,11 @@ def remove(host: Host, *, keep_release: bool) -> None:
         host.remove(path)
     _restore_containerd(host)
     host.run(["systemctl", "daemon-reload"], check=False)
-    for path in FOLDERS:
+    written = [*layout.ETC.glob("00-*.yaml"), layout.CA, layout.KUBECONFIG, layout.ADMIN]
+    for path in (*(written if not whole else [layout.ETC, layout.COMMAND, layout.OPT]), *FOLDERS):
         host.remove(path)
+    _remove_empty(EMPTY)
     _remove_cgroups()
-    if not keep_release:
-        host.remove(layout.COMMAND)
-        host.remove(layout.OPT)
 
 
 def _restore_containerd(host: Host) -> None:
@@ -105,6 +110,12 @@ def mounts_below(folder: Path, mounts: Iterable[str]) -> list[str]:
 def _unmount(host: Host, mounts: Sequence[str]) -> None:
     for each in mounts:
         host.run(["umount", "--lazy", each], check=False)
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _remove_cgroups() -> None:

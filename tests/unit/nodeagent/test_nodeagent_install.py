@@ -205,7 +205,7 @@ def test_uninstall_leaves_what_others_made() -> None:
         host.write(path, b"theirs", mode=0o644)
     host.link(layout.CURRENT, layout.RELEASES / "a")
     for _ in range(2):
-        uninstall.remove(host, keep_release=False)
+        uninstall.remove(host, whole=True)
         assert set(host.files) == set(others)
     assert f"systemctl try-restart {layout.CONTAINERD_UNIT}" in host.ran
 
