@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness import Kubectl
@@ -66,6 +66,7 @@ class Net:
 
     kubectl: Kubectl
     node: str
+    outcomes: dict[Callable[["Net"], None], BaseException | None] = field(default_factory=dict)
 
     def get(self, *words: str) -> Json:
         found: Json = json.loads(self.kubectl.ok("get", *words, "-o", "json"))
@@ -92,6 +93,11 @@ class Net:
         """Who answered each time; `-` and what went wrong where nobody did."""
         argv = ["exec", by, "--", PYTHON, "-I", "-S", "-c", ASK, kind, host, str(port), str(count)]
         return self.kubectl.ok(*argv).split()
+
+    def connect(self, host: str, port: int) -> None:
+        """Opens a TCP connection from the client."""
+        script = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
+        self.kubectl.ok("exec", "client", "--", PYTHON, "-I", "-S", "-c", script, host, str(port))
 
     def answered(self, host: str, port: int, *names: str, kind: str = "http", by: str = "client") -> None:
         """Waits until these, and nobody else, answer."""

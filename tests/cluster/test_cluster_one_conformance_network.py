@@ -60,7 +60,7 @@ def api_server(net: Net) -> None:
     shown = net.get("endpointslices", "-n", "default", "-l", "kubernetes.io/service-name=kubernetes")["items"]
     addresses = {a for each in shown for e in each["endpoints"] for a in e["addresses"]}
     assert {each["ip"] for each in subset["addresses"]} == addresses
-    assert net.ask(found["clusterIP"], 443)[0] not in ("-TimeoutError", "-ConnectionRefusedError")
+    net.connect(found["clusterIP"], 443)
 
 
 @spec("[sig-network] DNS should provide DNS for the cluster")
@@ -491,4 +491,14 @@ def service_cidr(net: Net) -> None:
 
 @pytest.mark.parametrize("name", sorted(CHECKS))
 def test_conformance(name: str, net: Net) -> None:
-    CHECKS[name](net)
+    """What several names are about is looked at once."""
+    check = CHECKS[name]
+    if check not in net.outcomes:
+        try:
+            check(net)
+        except BaseException as error:
+            net.outcomes[check] = error
+            raise
+        net.outcomes[check] = None
+    if net.outcomes[check] is not None:
+        pytest.fail(f"the same check has failed: {net.outcomes[check]}")
