@@ -17,7 +17,7 @@ from nodeagent.images import keeper as images
 from nodeagent.images import mounts, unused
 from nodeagent.logs import rotate
 from nodeagent.node import health, keeper, machine
-from nodeagent.pods import admit, downward, files, kit, mirror, observe, pool, spec, view
+from nodeagent.pods import admit, downward, files, kit, mirror, observe, pool, spec, userns, view
 from nodeagent.probes import Probes
 from nodeagent.resources import cgroups, tree
 from nodeagent.server import KubeletServer
@@ -230,6 +230,7 @@ class Parts:
                 self.runtime, mounts.ContainerdStore(self._settings.runtime_endpoint), mounter=kernel.KernelMounter()
             ),
             files=self.files,
+            users=userns.UserNamespaces(self._settings.root),
             cgroups=tree.Tree(layout),
             layout=layout,
             facts=self.node,
@@ -271,6 +272,7 @@ class Parts:
             unsafe_sysctls=tuple(self._settings.kubelet.allowed_unsafe_sysctls),
             under=self.node.under or frozenset(),
             going_down=self.node.going_down,
+            user_namespaces=self.health.info is not None and any(h.user_namespaces for h in self.health.info.handlers),
         )
 
     def _downward(self, pod: types.Pod) -> downward.Facts:

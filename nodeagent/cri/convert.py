@@ -113,6 +113,15 @@ def info(
         network_ready=bool(network and network.status),
         network_message=said(network),
         cgroup_driver=driver,  # type: ignore[arg-type]
+        handlers=tuple(
+            records.Handler(
+                name=each.name,
+                user_namespaces=each.features.user_namespaces,
+                recursive_read_only=each.features.recursive_read_only_mounts,
+            )
+            for each in status.runtime_handlers
+        ),
+        groups_policy=status.features.supplemental_groups_policy,
     )
 
 

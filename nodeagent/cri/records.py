@@ -64,6 +64,15 @@ class Image:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Handler:
+    """One way the runtime runs pods, and what it can; "" is the default one."""
+
+    name: str
+    user_namespaces: bool = False
+    recursive_read_only: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeInfo:
     """Who the runtime is and whether it and its network are ready. `cgroup_driver` None: it cannot say (before 2.0)."""
 
@@ -74,6 +83,8 @@ class RuntimeInfo:
     network_ready: bool
     network_message: str = ""
     cgroup_driver: Literal["systemd", "cgroupfs"] | None = None
+    handlers: tuple[Handler, ...] = ()
+    groups_policy: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

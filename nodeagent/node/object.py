@@ -147,7 +147,25 @@ def status(settings: config.Settings, *, addresses: Sequence[str], state: State,
             "architecture": state.machine.architecture,
         },
         "images": images(state.images),
+        **(handlers(info) if info is not None else {}),
     }
+
+
+def handlers(info: records.RuntimeInfo) -> Json:
+    """What the runtime says of its handlers; nothing of one that says nothing."""
+    if not info.handlers:
+        return {}
+    rows = [
+        {
+            "name": each.name,
+            "features": {
+                "recursiveReadOnlyMounts": each.recursive_read_only,
+                "userNamespaces": each.user_namespaces,
+            },
+        }
+        for each in info.handlers
+    ]
+    return {"runtimeHandlers": rows, "features": {"supplementalGroupsPolicy": info.groups_policy}}
 
 
 def images(found: Sequence[records.Image]) -> list[Json]:

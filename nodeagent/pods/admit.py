@@ -22,6 +22,7 @@ class Node:
     unsafe_sysctls: tuple[str, ...] = ()
     under: frozenset[str] = frozenset()
     going_down: bool = False
+    user_namespaces: bool = False
 
 
 def reject(pod: types.Pod, *, others: Iterable[types.Pod], node: Node) -> plan.End | None:
@@ -37,7 +38,7 @@ def reject(pod: types.Pod, *, others: Iterable[types.Pod], node: Node) -> plan.E
     forbidden = sandbox.forbidden_sysctls(pod, allowed=node.unsafe_sysctls)
     if forbidden:
         return plan.End(reason="SysctlForbidden", message=forbidden[0])
-    if unsupported := impossible(pod):
+    if unsupported := impossible(pod, user_namespaces=node.user_namespaces):
         return rejected("UnexpectedAdmissionError", unsupported)
     present = [other for other in others if other.metadata.uid != pod.metadata.uid]
     if any(clash(mine, theirs) for other in present for theirs in host_ports(other) for mine in host_ports(pod)):
@@ -72,10 +73,10 @@ def wrong_system(pod: types.Pod) -> plan.End | None:
     return None
 
 
-def impossible(pod: types.Pod) -> str:
+def impossible(pod: types.Pod, *, user_namespaces: bool) -> str:
     """What this agent cannot do at all, "" for nothing: better said than half done."""
-    if pod.spec.host_users is False:
-        return "spec.hostUsers: user namespaces are not supported by this node"
+    if pod.spec.host_users is False and not user_namespaces:
+        return "spec.hostUsers: user namespaces are not supported by this node's runtime"
     return ""
 
 

@@ -31,6 +31,8 @@ class Facts:
     target: str = ""
     seccomp_default: bool = False
     cfs_quota: bool = True
+    first_id: int = 0
+    """The node's id that is 0 in the pod's user namespace; 0: it has none."""
     unified: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """cgroup v2 files, by name."""
 
@@ -54,7 +56,12 @@ def config(pod: types.Pod, it: spec.AnyContainer, facts: Facts) -> cri.Container
         linux=cri.LinuxContainerConfig(
             resources=resources(pod, it, facts),
             security_context=security.container(
-                pod, it, image=facts.image, target=facts.target, seccomp_default=facts.seccomp_default
+                pod,
+                it,
+                image=facts.image,
+                target=facts.target,
+                seccomp_default=facts.seccomp_default,
+                first_id=facts.first_id,
             ),
         ),
     )

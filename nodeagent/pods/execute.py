@@ -17,7 +17,7 @@ from nodeagent.cri import records
 from nodeagent.cri.v1 import cri_pb2 as cri
 from nodeagent.images import credentials
 from nodeagent.pods import container as containers
-from nodeagent.pods import dns, environment, files, hooks, observed, plan, sandbox, spec
+from nodeagent.pods import dns, environment, files, hooks, observed, plan, sandbox, spec, userns
 from nodeagent.pods.kit import Kit
 from nodeagent.resources import cgroups
 from nodeagent.volumes import Mount, VolumeError
@@ -63,6 +63,7 @@ class Executor:
             cluster=self._cluster,
             seccomp_default=kubelet.seccomp_default,
             cfs_quota=kubelet.cpu_cfs_quota,
+            first_id=self._kit.users.of(pod),
         )
         return sandbox.config(pod, attempt=attempt, facts=facts)
 
@@ -77,6 +78,7 @@ class Executor:
         """Makes cgroup, folders and sandbox; returns its id. StartError if the runtime or the kernel refuses."""
         try:
             handler = await self._handler(pod)
+            await asyncio.to_thread(self._kit.users.of, pod)
             everybody = [pod, *self._kit.others(pod.metadata.uid)]
             await asyncio.to_thread(self._prepare, pod, cgroups.classes(everybody, layout=self._kit.layout))
             return await self._kit.runtime.sandboxes.run(self.sandbox_config(pod, attempt), handler=handler)
@@ -228,6 +230,7 @@ class Executor:
                 target=looked_into.id if looked_into else "",
                 seccomp_default=kubelet.seccomp_default,
                 cfs_quota=kubelet.cpu_cfs_quota,
+                first_id=kit.users.of(pod),
                 unified=cgroups.unified(layout=kit.layout, one_by_one=kubelet.single_process_oom_kill),
             )
             return containers.config(pod, it, facts)
@@ -279,6 +282,10 @@ class Executor:
         message = self._kit.files.message(uid, it.name, start.restart_count)
         path = it.termination_message_path or containers.DEFAULT_MESSAGE_PATH
         found.append(cri.Mount(host_path=str(message), container_path=path))
+        ids = userns.mappings(self._kit.users.of(pod))
+        for mount in found:
+            mount.uidMappings.extend(ids)
+            mount.gidMappings.extend(ids)
         return found
 
     async def _post_start(

@@ -11,7 +11,7 @@ from kube.runtime.clock import Clock
 from nodeagent import config
 from nodeagent.cri import runtime
 from nodeagent.images import keeper, mounts
-from nodeagent.pods import files
+from nodeagent.pods import files, userns
 from nodeagent.pods import observe as observing
 from nodeagent.probes import Probes
 from nodeagent.resources import cgroups as layouts
@@ -59,6 +59,7 @@ class Kit:
     images: keeper.ImageKeeper
     image_volumes: mounts.ImageVolumes
     files: files.PodFiles
+    users: userns.UserNamespaces
     cgroups: tree.Tree
     layout: layouts.Layout
     facts: NodeFacts

@@ -37,6 +37,7 @@ class Facts:
     cluster: dns.Cluster
     seccomp_default: bool = False
     cfs_quota: bool = True
+    first_id: int = 0
 
 
 def config(pod: types.Pod, *, attempt: int, facts: Facts) -> cri.PodSandboxConfig:
@@ -52,7 +53,7 @@ def config(pod: types.Pod, *, attempt: int, facts: Facts) -> cri.PodSandboxConfi
         annotations=meta.annotations,
         linux=cri.LinuxPodSandboxConfig(
             cgroup_parent=facts.cgroup_parent,
-            security_context=security.sandbox(pod, seccomp_default=facts.seccomp_default),
+            security_context=security.sandbox(pod, seccomp_default=facts.seccomp_default, first_id=facts.first_id),
             sysctls={s.name: s.value for s in security.of_pod(pod).sysctls},
             resources=resources(cgroups.pod_limits(pod, cfs_quota=facts.cfs_quota)),
         ),

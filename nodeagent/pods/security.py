@@ -6,7 +6,7 @@ from kube import types
 from nodeagent import errors
 from nodeagent.cri import records
 from nodeagent.cri.v1 import cri_pb2 as cri
-from nodeagent.pods import spec
+from nodeagent.pods import spec, userns
 
 MASKED: Final = (
     "/proc/asound",
@@ -35,8 +35,13 @@ def of_container(container: spec.AnyContainer) -> types.SecurityContext:
     return container.security_context or types.SecurityContext()
 
 
-def namespaces(pod: types.Pod, *, target: str = "", for_sandbox: bool = False) -> cri.NamespaceOption:
-    """Which namespaces are shared with whom; `target` is the container an ephemeral one looks into."""
+def namespaces(
+    pod: types.Pod, *, target: str = "", for_sandbox: bool = False, first_id: int = 0
+) -> cri.NamespaceOption:
+    """Which namespaces are shared with whom; `target` is the container an ephemeral one looks into.
+
+    `first_id` is the node's id that is 0 in the pod's user namespace, 0 where it has none.
+    """
     if pod.spec.host_pid:
         pid = cri.NODE
     elif pod.spec.share_process_namespace or for_sandbox:
@@ -48,14 +53,15 @@ def namespaces(pod: types.Pod, *, target: str = "", for_sandbox: bool = False) -
         ipc=cri.NODE if pod.spec.host_ipc else cri.POD,
         pid=pid,
         target_id=target if pid == cri.TARGET else "",
+        userns_options=userns.options(first_id),
     )
 
 
-def sandbox(pod: types.Pod, *, seccomp_default: bool) -> cri.LinuxSandboxSecurityContext:
+def sandbox(pod: types.Pod, *, seccomp_default: bool, first_id: int = 0) -> cri.LinuxSandboxSecurityContext:
     """The sandbox's context: that of the pod, privileged if any of its containers is."""
     context = of_pod(pod)
     found = cri.LinuxSandboxSecurityContext(
-        namespace_options=namespaces(pod, for_sandbox=True),
+        namespace_options=namespaces(pod, for_sandbox=True, first_id=first_id),
         privileged=any(of_container(c).privileged for c in spec.every(pod)),
         supplemental_groups=groups(pod),
         # The sandbox runs the runtime's own pause program: upstream confines it whatever the pod asks.
@@ -84,7 +90,13 @@ def groups_policy(pod: types.Pod) -> cri.SupplementalGroupsPolicy:
 
 
 def container(
-    pod: types.Pod, it: spec.AnyContainer, *, image: records.Image, target: str = "", seccomp_default: bool = False
+    pod: types.Pod,
+    it: spec.AnyContainer,
+    *,
+    image: records.Image,
+    target: str = "",
+    seccomp_default: bool = False,
+    first_id: int = 0,
 ) -> cri.LinuxContainerSecurityContext:
     """The container's context; `StartError` if it may not run as the user it would run as."""
     context, pods = of_container(it), of_pod(pod)
@@ -93,7 +105,7 @@ def container(
     found = cri.LinuxContainerSecurityContext(
         capabilities=capabilities(context),
         privileged=privileged,
-        namespace_options=namespaces(pod, target=target),
+        namespace_options=namespaces(pod, target=target, first_id=first_id),
         readonly_rootfs=bool(context.read_only_root_filesystem),
         supplemental_groups=groups(pod),
         no_new_privs=context.allow_privilege_escalation is False,

@@ -58,6 +58,7 @@ async def release(kit: Kit, pod: types.Pod, seen: observed.Observed, *, remove: 
             await kit.runtime.sandboxes.remove(sandbox.id)
     await asyncio.to_thread(kit.cgroups.remove, cgroups.every_pod_path(uid, layout=kit.layout))
     kit.images.forget(uid)
+    kit.users.forget(uid)
     if remove:
         meta = pod.metadata
         await asyncio.to_thread(kit.files.remove_pod, meta.namespace, meta.name, uid)

@@ -15,7 +15,7 @@ from kube.client.rest import Client
 from kube.runtime.clock import SystemClock
 from nodeagent import config
 from nodeagent.images import keeper, mounts
-from nodeagent.pods import admit, files, kit, observe, pool
+from nodeagent.pods import admit, files, kit, observe, pool, userns
 from nodeagent.probes import Probes
 from nodeagent.resources import cgroups, tree
 from nodeagent.sources import api
@@ -56,7 +56,13 @@ class Node:
     """
 
     def __init__(
-        self, folder: Path, server: FakeApiServer, runtime: FakeRuntime, *, life: Mortal | None = None
+        self,
+        folder: Path,
+        server: FakeApiServer,
+        runtime: FakeRuntime,
+        *,
+        life: Mortal | None = None,
+        user_namespaces: bool = False,
     ) -> None:
         self.folder, self.server, self.runtime = folder, server, runtime
         life = life or Mortal()
@@ -94,6 +100,7 @@ class Node:
             clock=self.clock,
             volumes=life.around(self.volumes, name="volumes", only=("mount", "unmount")),
             images=keeper.ImageKeeper(watched.images, events=self.events, clock=self.clock),
+            users=userns.UserNamespaces(settings.root),
             image_volumes=mounts.ImageVolumes(watched, self.image_store, mounter=self.image_store),
             files=life.around(
                 files.PodFiles(settings.root, pod_logs=settings.pod_logs, container_logs=settings.container_logs),
@@ -110,7 +117,7 @@ class Node:
             others=lambda uid: self.pool.others(uid),
         )
         source = api.pods_of(self.informers, node_name="n1")
-        admission = admit.Node(name="n1", labels={}, allocatable=Facts.allocatable)
+        admission = admit.Node(name="n1", labels={}, allocatable=Facts.allocatable, user_namespaces=user_namespaces)
         self.pool = pool.PodPool(self.kit, sources=[source], node=lambda: admission)
 
     async def run(self) -> None:
