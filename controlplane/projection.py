@@ -406,6 +406,22 @@ class Deployment(Projection):
     status: DeploymentStatus = msgspec.field(default_factory=DeploymentStatus)
 
 
+class QuotaPart(Projection):
+    """What a quota allows, or last allowed, and to whom."""
+
+    hard: dict[str, Quantity] = {}
+    scopes: tuple[str, ...] = ()
+    scope_selector: JSON = {}
+
+
+class ResourceQuota(Projection):
+    """A ResourceQuota; what is used of it is not kept, because that changes with every write."""
+
+    metadata: Meta
+    spec: QuotaPart = msgspec.field(default_factory=QuotaPart)
+    status: QuotaPart = msgspec.field(default_factory=QuotaPart)
+
+
 class BudgetSpec(Projection):
     """Whom a disruption budget protects, and how many of them must stay or may go."""
 

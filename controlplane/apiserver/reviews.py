@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from controlplane.apiserver import authz, body, fieldvalidation, metadata, reply, tokens
+from controlplane.apiserver import authz, body, fieldvalidation, metadata, negotiate, rendering, reply, tokens
 from controlplane.apiserver.context import Context
 from controlplane.apiserver.metadata import stamp
 from controlplane.apiserver.reply import Receive, Reply
@@ -14,7 +14,9 @@ Object = dict[str, Any]
 
 
 async def review(context: Context, request: Request, receive: Receive) -> Reply:
-    """Answer one review with itself, its status filled in."""
+    """Answer one review with itself, its status filled in; 406 for who wants a table of it."""
+    if rendering.form_of(request).kind:
+        raise status.not_acceptable(negotiate.ACCEPTED)
     obj = body.decode(await body.read(request, receive), media=body.media_type(request))
     metadata.check_type(obj, request.resource)
     fieldvalidation.apply(request, obj, raw=None)

@@ -37,6 +37,8 @@ SHARED = {
     scheme.REPLICA_SETS: projection.ReplicaSet,
     scheme.REPLICATION_CONTROLLERS: projection.ReplicationController,
     scheme.DEPLOYMENTS: projection.Deployment,
+    scheme.RESOURCE_QUOTAS: projection.ResourceQuota,
+    scheme.POD_DISRUPTION_BUDGETS: projection.PodDisruptionBudget,
     scheme.PERSISTENT_VOLUME_CLAIMS: types.PersistentVolumeClaim,
     scheme.PERSISTENT_VOLUMES: types.PersistentVolume,
     scheme.STORAGE_CLASSES: types.StorageClass,

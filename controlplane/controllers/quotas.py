@@ -9,9 +9,8 @@ from typing import Any
 
 from controlplane import quota
 from controlplane.controllers import reconcile, writes
-from controlplane.projection import JSON, Lean, Pod
+from controlplane.projection import JSON, Pod, ResourceQuota
 from kube import scheme
-from kube.client.informer import Informer
 from kube.runtime.component import Deps
 from kube.scheme import Resource
 from kube.status import ApiError, is_not_found
@@ -50,13 +49,18 @@ def kinds(names: Iterable[str]) -> set[Resource]:
     return found
 
 
+def stale(old: ResourceQuota | None, new: ResourceQuota) -> bool:
+    """Whether a quota must be counted anew: it was not seen before, allows something else, or was never counted."""
+    return old is None or old.spec != new.spec or new.status.hard != new.spec.hard
+
+
 class Controller:
     """Keys are quotas."""
 
     def __init__(self, deps: Deps, *, watched: Mapping[Resource, type]) -> None:
         """watched: projections of the kinds that may be counted, to be shared with the others in this process."""
         self._client = deps.client
-        self._quotas: Informer[Any] = deps.informers.get(scheme.RESOURCE_QUOTAS, Lean)
+        self._quotas = deps.informers.get(scheme.RESOURCE_QUOTAS, ResourceQuota)
         self.loop = reconcile.Loop(
             "resourcequota",
             deps=deps,
@@ -70,9 +74,10 @@ class Controller:
         for resource, type in watched.items():
             deps.informers.get(resource, type).subscribe(functools.partial(self._on_object, resource))
 
-    def _on_quota(self, old: Any, new: Any) -> None:
-        if new is not None:
-            self.loop.queue.add(reconcile.object_key({"namespace": new.metadata.namespace, "name": new.metadata.name}))
+    def _on_quota(self, old: ResourceQuota | None, new: ResourceQuota | None) -> None:
+        """A charge is no reason to count: what it is for may not be stored yet, and would be forgotten."""
+        if new is not None and stale(old, new):
+            self.loop.queue.add(f"{new.metadata.namespace}/{new.metadata.name}")
 
     def _on_object(self, resource: Resource, old: Any, new: Any) -> None:
         """Something was freed: an object is gone, a pod has ended, a Service may have given ports back."""

@@ -37,6 +37,9 @@ class Services(Plain):
             spec.setdefault("internalTrafficPolicy", "Cluster")
         if spec["type"] == "LoadBalancer":
             spec.setdefault("allocateLoadBalancerNodePorts", True)
+            for ingress in ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ():
+                if ingress.get("ip"):
+                    ingress["ipMode"] = ingress.get("ipMode") or "VIP"
 
     def prepare_create(self, obj: JSON) -> None:
         super().prepare_create(obj)

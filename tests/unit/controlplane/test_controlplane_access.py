@@ -315,6 +315,16 @@ async def test_reviews_answer_what_the_door_would(api: Harness) -> None:
     assert (await api.ask("POST", path + "selfsubjectaccessreviews", {"spec": {}}))[0] == 422
 
 
+async def test_a_review_has_no_table(api: Harness) -> None:
+    """[sig-api-machinery] Servers with support for Table transformation should return a 406 for a backend which does
+    not implement metadata."""
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    question = {"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}}
+    table = {"accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    code, told = await api.ask("POST", path, question, headers=table)
+    assert (code, told["reason"]) == (406, "NotAcceptable")
+
+
 async def test_an_administrator_may_act_as_somebody_else_and_others_may_not(api: Harness) -> None:
     headers = {"impersonate-user": "system:serviceaccount:default:web"}
     path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"

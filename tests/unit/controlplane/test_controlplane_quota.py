@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from controlplane import quota
 from controlplane.controllers import quotas
+from controlplane.projection import ResourceQuota
 from kube import scheme
 from tests.fakes.api_harness import Harness
 
@@ -129,6 +131,22 @@ def test_only_the_kinds_a_quota_names_are_counted() -> None:
         scheme.SERVICES,
         scheme.DEPLOYMENTS,
     }
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "stale"),
+    [
+        (None, a_quota({"pods": "2"}), True),
+        (a_quota({"pods": "2"}, {"pods": "1"}), a_quota({"pods": "2"}, {"pods": "2"}), False),
+        (a_quota({"pods": "2"}, {"pods": "1"}), a_quota({"pods": "3"}), True),
+        (a_quota({"pods": "2"}), a_quota({"pods": "2"}), True),
+    ],
+    ids=["new", "charged", "changed", "not counted yet"],
+)
+def test_a_charge_is_no_reason_to_count_again(before: Object | None, after: Object, stale: bool) -> None:
+    """[sig-apps] ReplicationController should surface a failure condition on a common issue like exceeded quota."""
+    old = None if before is None else msgspec.convert(before, ResourceQuota)
+    assert quotas.stale(old, msgspec.convert(after, ResourceQuota)) is stale
 
 
 async def ready(api: Harness, hard: Object, used: Object) -> None:

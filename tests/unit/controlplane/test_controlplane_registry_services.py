@@ -154,3 +154,11 @@ def test_a_load_balancers_address_says_how_it_is_reached() -> None:
     assert [str(error) for error in strategy.validate_status(new, old)] == [
         "status.loadBalancer.ingress[0].ipMode: Required value: must be specified when `ip` is set"
     ]
+
+
+def test_an_address_of_a_load_balancer_is_its_own_unless_it_is_said_to_be_a_proxys() -> None:
+    """[sig-network] Services should complete a service status lifecycle."""
+    old = created({"type": "LoadBalancer", "ports": [PORT]})
+    new = copy.deepcopy(old) | {"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}, {"hostname": "a.b"}]}}}
+    registry.strategy_for(scheme.SERVICES).default(new)
+    assert new["status"]["loadBalancer"]["ingress"] == [{"ip": "203.0.113.1", "ipMode": "VIP"}, {"hostname": "a.b"}]
