@@ -39,6 +39,7 @@ def register(subparsers: "Subparsers") -> None:
     up.add_argument("--detach", action="store_true", help="return and leave the cluster running")
     up.add_argument("--no-proof", action="store_true", help="do not run the demonstration")
     up.add_argument("--no-outside", action="store_true", help="no way out of the lab, even if there is one")
+    up.add_argument("--underlay", default="one-link", help="one-link (default), two-links or routed")
     _verb(verbs, "down", "remove the cluster and everything it made", _down)
     _verb(verbs, "status", "the machines and their processes", _status)
     enter = _verb(verbs, "exec", "run a command in a machine", _exec)
@@ -92,7 +93,13 @@ def _bring_up(args: argparse.Namespace, screen: "terminal.Terminal") -> int:
     from nodeagent.lab import cluster, diagnose, errors
 
     directory = args.directory.absolute()
-    options = cluster.Options(directory=directory, nodes=args.nodes, port=args.port, outside=not args.no_outside)
+    options = cluster.Options(
+        directory=directory,
+        nodes=args.nodes,
+        port=args.port,
+        outside=not args.no_outside,
+        underlay=args.underlay,
+    )
     report = screen.recorder()
     running = cluster.up(options, report=report)
     try:

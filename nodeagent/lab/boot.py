@@ -25,9 +25,10 @@ def boot(spec: Mapping[str, Any]) -> None:
     join_cgroups(spec["cgroups"])
     set_hostname(spec["hostname"])
     change_root(spec["overlay"], binds=spec["binds"])
-    wait_for_link(spec["network"]["interface"])
+    for interface in spec["network"]["interfaces"]:
+        wait_for_link(interface)
     write_sysctls(spec["sysctls"])
-    configure_network(spec["network"])
+    configure_network(spec["network"]["lines"])
 
 
 def join_cgroups(folders: Sequence[str]) -> None:
@@ -116,15 +117,8 @@ def write_sysctls(values: Mapping[str, str]) -> None:
             path.write_text(value)
 
 
-def configure_network(network: Mapping[str, str]) -> None:
-    """Bring the links up, with the machine's address and its default route."""
-    interface = network["interface"]
-    lines = [
-        "link set lo up",
-        f"address add {network['address']} dev {interface}",
-        f"link set {interface} up",
-        f"route add default via {network['gateway']}",
-    ]
+def configure_network(lines: Sequence[str]) -> None:
+    """Run these `ip -batch` lines, which bring the links up with addresses and routes."""
     done = subprocess.run(
         ["ip", "-batch", "-"], input="\n".join(lines) + "\n", text=True, capture_output=True, timeout=10, check=False
     )

@@ -27,6 +27,7 @@ from nodeagent.lab import (
     phases,
     plan,
     preflight,
+    shapes,
     state,
     underlay,
 )
@@ -48,6 +49,7 @@ class Options:
     port: int | None = plan.API_PORT
     outside: bool = True
     services: frozenset[str] | None = None
+    underlay: str = shapes.ONE_LINK
 
     @property
     def name(self) -> str:
@@ -117,7 +119,7 @@ def _refuse_a_second(options: Options) -> None:
 
 
 def _make(options: Options, *, report: phases.Phases) -> Running:
-    record = state.Record(name=options.name, cgroup=f"{plan.CGROUP_PARENT}/{options.name}")
+    record = state.Record(name=options.name, cgroup=f"{plan.CGROUP_PARENT}/{options.name}", underlay=options.underlay)
     with contextlib.ExitStack() as stack:
         api = stack.enter_context(loopback(_port(options.port)))
         record.port = api.getsockname()[1]
@@ -142,7 +144,14 @@ def _make(options: Options, *, report: phases.Phases) -> Running:
 
 def _plan(options: Options, *, host: plan.Host, api_fd: int) -> plan.Lab:
     try:
-        return plan.plan(options.name, directory=options.directory, nodes=options.nodes, host=host, api_fd=api_fd)
+        return plan.plan(
+            options.name,
+            directory=options.directory,
+            nodes=options.nodes,
+            host=host,
+            api_fd=api_fd,
+            underlay=options.underlay,
+        )
     except ValueError as error:
         raise errors.LabError(str(error)) from error
 
@@ -218,7 +227,7 @@ def _yaml(folder: str, found: dict[str, documents.Document]) -> dict[str, bytes]
 
 def _start_machines(lab: plan.Lab, *, host: plan.Host, record: state.Record, outside: bool) -> None:
     cgroups = [hierarchy / lab.cgroup.strip("/") / "underlay" for hierarchy in machine.hierarchies()]
-    keeper = underlay.start(lab.directory, cgroups=cgroups)
+    keeper = underlay.start(lab.directory, cgroups=cgroups, shape=record.underlay)
     _note(lab, record, keeper)
     if outside and (way_out := underlay.open_outside(keeper, lab.directory, cgroups=cgroups)) is not None:
         _note(lab, record, way_out)
@@ -258,7 +267,8 @@ def running(directory: Path) -> Running:
             f"no lab is up in {directory}", hint="nodeagent lab up --detach (in a clone: ./dev up --detach)"
         )
     host = plan.Host(python=sys.executable, containerd="containerd", source=SOURCE)
-    return Running(plan=plan.plan(record.name, directory=directory, nodes=len(record.nodes), host=host), record=record)
+    planned = plan.plan(record.name, directory=directory, nodes=len(record.nodes), host=host, underlay=record.underlay)
+    return Running(plan=planned, record=record)
 
 
 def is_up(record: state.Record) -> bool:

@@ -15,7 +15,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nodeagent.lab import cluster, containerd, cuts, errors, leftovers, machine, plan, processes, state, underlay
+from nodeagent.lab import (
+    cluster,
+    containerd,
+    cuts,
+    errors,
+    leftovers,
+    machine,
+    plan,
+    processes,
+    shapes,
+    state,
+    underlay,
+)
 
 RESTART_SECONDS = 20.0
 POLL_SECONDS = 0.01
@@ -99,6 +111,8 @@ def _wait_for_other(first: state.Process, service: str, old: int | None) -> None
 
 def partition(running: cluster.Running, name: str, others: Sequence[str] = ()) -> list[tuple[str, str]]:
     """Cut the wires between a machine and others, or all others. Returns every cut there is now."""
+    if running.record.underlay == shapes.ROUTED:
+        raise errors.LabError("there are no wires between machines behind routers", hint="use an underlay of links")
     cut = others or [each.name for each in running.plan.machines if each.name != name]
     pairs = [cuts.pair(running.machine(name).name, running.machine(other).name) for other in cut]
     return _rewire(running, lambda now: now | set(pairs))

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 
+from nodeagent.lab import shapes
+
 UNDERLAY = IPv4Network("192.168.77.0/24")
 BALANCER_ADDRESSES = "192.168.77.200-192.168.77.239"
 SERVER_HOST_NUMBER = 2
@@ -79,6 +81,7 @@ class Machine:
     services: tuple[Service, ...]
     sockets: tuple[Socket, ...] = ()
     binds: tuple[tuple[Path, str], ...] = ()
+    underlay: str = shapes.ONE_LINK
 
     @property
     def ip(self) -> str:
@@ -132,20 +135,25 @@ class Lab:
         return self.directory / "kubeconfig"
 
 
-def plan(name: str, *, directory: Path, nodes: int, host: Host, api_fd: int = -1) -> Lab:
+def plan(
+    name: str, *, directory: Path, nodes: int, host: Host, api_fd: int = -1, underlay: str = shapes.ONE_LINK
+) -> Lab:
     """The lab of this many nodes; `api_fd` is the API's socket on the host's loopback, already bound.
 
-    Raises ValueError naming the field when the count or the name cannot be.
+    Raises ValueError naming the field when the count, the name or the underlay cannot be.
     """
+    if underlay not in shapes.SHAPES:
+        raise ValueError(f"underlay: {underlay!r} is none of {', '.join(shapes.SHAPES)}")
     if not 1 <= nodes <= MAX_NODES:
         raise ValueError(f"nodes: {nodes} is not between 1 and {MAX_NODES}")
     if not name or not name.replace("-", "").isalnum() or not name.isascii() or name != name.lower():
         raise ValueError(f"name: {name!r} must be lower-case letters, digits and dashes")
+    made = [_node(name, number, directory=directory, host=host) for number in range(nodes)]
     return Lab(
         name=name,
         directory=directory,
-        server=_server(name, directory=directory, host=host, api_fd=api_fd),
-        nodes=tuple(_node(name, number, directory=directory, host=host) for number in range(nodes)),
+        server=replace(_server(name, directory=directory, host=host, api_fd=api_fd), underlay=underlay),
+        nodes=tuple(replace(each, underlay=underlay) for each in made),
     )
 
 
@@ -224,7 +232,7 @@ def boot_spec(machine: Machine, *, host: Host, controllers: Sequence[Path]) -> d
         + [[str(machine.data(folder)), folder] for folder in DATA_FOLDERS]
         + [[str(source), target] for source, target in machine.binds],
         "cgroups": [f"{hierarchy}{machine.cgroup}/system" for hierarchy in controllers],
-        "network": {"interface": "eth0", "address": str(machine.address), "gateway": gateway()},
+        "network": _network(machine),
         "sysctls": SYSCTLS,
         "logs": "/var/log/nodeagent",
         "sockets": [{"name": s.name, "address": s.address, "fd": s.fd} for s in machine.sockets],
@@ -235,7 +243,12 @@ def boot_spec(machine: Machine, *, host: Host, controllers: Sequence[Path]) -> d
     }
 
 
-def underlay_batch() -> str:
+def _network(machine: Machine) -> dict[str, list[str]]:
+    found = shapes.network(machine.underlay, machine.address, gateway=gateway())
+    return {"interfaces": list(found.interfaces), "lines": list(found.lines)}
+
+
+def underlay_batch(shape: str = shapes.ONE_LINK) -> str:
     """`ip -batch` lines for the namespace that joins the machines."""
     return "\n".join(
         (
@@ -243,6 +256,7 @@ def underlay_batch() -> str:
             "link add underlay type bridge forward_delay 0 stp_state 0",
             f"address add {gateway()}/{UNDERLAY.prefixlen} dev underlay",
             "link set underlay up",
+            *shapes.bridges(shape),
             # A packet that no node's rules took has nowhere to go, least of all outside.
             f"route add unreachable {SERVICE_CIDR}",
             f"route add unreachable {POD_CIDR}",
@@ -262,6 +276,5 @@ def cable_batch(machine: Machine, pid: int) -> str:
     A machine keeps its hardware address when it boots again: the others know it by that.
     """
     port, hardware = port_of(machine.name), "02:00:" + machine.address.ip.packed.hex(":")
-    return (
-        f"link add {port} type veth peer name eth0 address {hardware} netns {pid}\nlink set {port} master underlay up\n"
-    )
+    lines = shapes.cable(machine.underlay, name=machine.name, port=port, hardware=hardware, pid=pid)
+    return "".join(f"{line}\n" for line in lines)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from nodeagent.lab import errors
+from nodeagent.lab import errors, shapes
 
 VERSION = 1
 FILE = "state.json"
@@ -43,6 +43,7 @@ class Record:
     processes: list[Process] = field(default_factory=list)
     killed: list[str] = field(default_factory=list)
     cuts: list[list[str]] = field(default_factory=list)
+    underlay: str = shapes.ONE_LINK
 
     def process(self, name: str) -> Process | None:
         """The recorded process of this name."""

@@ -13,7 +13,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from nodeagent.lab import errors, machine, plan, processes, state
+from nodeagent.lab import errors, machine, plan, processes, shapes, state
 
 KEEPER = "underlay"
 OUTSIDE = "outside"
@@ -23,8 +23,8 @@ OUTSIDE_CIDR = "10.0.2.0/24"
 OUTSIDE_RESOLVER = "10.0.2.3"
 
 
-def start(directory: Path, *, cgroups: list[Path]) -> state.Process:
-    """Make the namespace and its bridge; the returned process keeps it."""
+def start(directory: Path, *, cgroups: list[Path], shape: str = shapes.ONE_LINK) -> state.Process:
+    """Make the namespace and its bridges; the returned process keeps it."""
     with open(directory / "underlay.log", "ab") as log:
         keeper = subprocess.Popen(
             ["unshare", "--net", "--", "sleep", "infinity"],
@@ -36,7 +36,7 @@ def start(directory: Path, *, cgroups: list[Path]) -> state.Process:
     machine.join(keeper.pid, cgroups)
     _wait_for_namespace(keeper)
     process = processes.describe(KEEPER, keeper.pid)
-    configure(process, plan.underlay_batch())
+    configure(process, plan.underlay_batch(shape))
     _write_sysctls(process)
     return process
 
@@ -58,6 +58,7 @@ def _write_sysctls(keeper: state.Process) -> None:
     """Route for the machines; leave their bridged packets alone, they are each machine's own business."""
     script = (
         "echo 1 > /proc/sys/net/ipv4/ip_forward;"
+        "for f in /proc/sys/net/ipv4/conf/*/send_redirects; do echo 0 > $f; done;"
         "for f in /proc/sys/net/bridge/bridge-nf-call-iptables; do [ -e $f ] && echo 0 > $f; done; true"
     )
     processes.run(processes.network_of(keeper.pid, ["sh", "-c", script]))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nodeagent.lab import archives, cluster, errors, images, journal, machine, operate, phases, preflight, prove
+from nodeagent.lab import archives, cluster, errors, images, journal, machine, operate, phases, preflight, prove, shapes
 from nodeagent.lab import processes as host
 from nodeagent.lab.testing import api
 
@@ -100,14 +100,16 @@ class Keeper:
         self.directory, self._keep = directory, keep
         self.lab: Lab | None = None
 
-    def of(self, nodes: int) -> Lab:
-        """A healthy lab with this many nodes. Raises LabError when none can be made here."""
+    def of(self, nodes: int, *, underlay: str = shapes.ONE_LINK) -> Lab:
+        """A healthy lab with this many nodes on this underlay. Raises LabError when none can be made here."""
         lab = self.lab or self._found()
-        if lab is not None and (len(lab.nodes) != nodes or lab.running.record.killed or not is_up(lab)):
+        if lab is not None and (
+            (len(lab.nodes), lab.running.record.underlay) != (nodes, underlay) or not is_whole(lab)
+        ):
             self.close()
             lab = None
         if lab is None:
-            options = cluster.Options(directory=self.directory, nodes=nodes, port=0)
+            options = cluster.Options(directory=self.directory, nodes=nodes, port=0, underlay=underlay)
             lab = Lab(cluster.up(options, report=phases.Phases()))
         self.lab = lab
         if lab.running.record.cuts:
@@ -133,9 +135,9 @@ class Keeper:
             self.close()
 
 
-def is_up(lab: Lab) -> bool:
+def is_whole(lab: Lab) -> bool:
     """Whether all of its machines run."""
-    return cluster.is_up(lab.running.record)
+    return not lab.running.record.killed and cluster.is_up(lab.running.record)
 
 
 def place(candidates: Sequence[Path] = PLACES) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.lab import documents, plan
+from nodeagent.lab import documents, plan, shapes
 
 HOST = plan.Host(
     python="/venv/bin/python", containerd="/usr/bin/containerd", source=Path("/src"), visible=(Path("/src"),)
@@ -73,7 +73,9 @@ def test_the_boot_document_survives_json_and_tells_all_there_is_to_do() -> None:
     spec = plan.boot_spec(node, host=HOST, controllers=[Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup/memory")])
     read = json.loads(json.dumps(spec))
     assert read["hostname"] == "node-2"
-    assert read["network"] == {"interface": "eth0", "address": "192.168.77.12/24", "gateway": "192.168.77.1"}
+    assert read["network"]["interfaces"] == ["eth0"]
+    assert "address add 192.168.77.12/24 dev eth0" in read["network"]["lines"]
+    assert read["network"]["lines"][-1] == "route add default via 192.168.77.1 dev eth0 onlink"
     assert read["cgroups"] == [
         "/sys/fs/cgroup/pids/nodeagent-lab/lab-1/node-2/system",
         "/sys/fs/cgroup/memory/nodeagent-lab/lab-1/node-2/system",
@@ -108,6 +110,30 @@ def test_the_cable_puts_one_end_into_the_machine_and_the_other_on_the_bridge() -
         "link add to-node-1 type veth peer name eth0 address 02:00:c0:a8:4d:0b netns 42\n"
         "link set to-node-1 master underlay up\n"
     )
+
+
+def test_behind_routers_a_machine_has_its_address_alone_and_hears_no_other() -> None:
+    routed = plan.plan("lab-1", directory=Path("/state"), nodes=1, host=HOST, underlay="routed").nodes[0]
+    lines = shapes.network(routed.underlay, routed.address, gateway=plan.gateway()).lines
+    assert "address add 192.168.77.11/32 dev eth0" in lines
+    assert lines[-1] == "route add default via 192.168.77.1 dev eth0 onlink"
+    assert plan.cable_batch(routed, 42).endswith("link set to-node-1 type bridge_slave isolated on\n")
+
+
+def test_the_first_of_two_links_has_the_same_address_everywhere_and_the_way_out() -> None:
+    made = plan.plan("lab-1", directory=Path("/state"), nodes=2, host=HOST, underlay="two-links")
+    for machine in made.nodes:
+        found = shapes.network(machine.underlay, machine.address, gateway=plan.gateway())
+        assert found.interfaces == ("eth0", "eth1")
+        assert f"address add {machine.address} dev eth1" in found.lines
+        assert "address add 10.0.2.15/24 dev eth0" in found.lines
+    assert "link add nat type bridge" in plan.underlay_batch("two-links")
+    assert "nat" not in plan.underlay_batch()
+
+
+def test_an_unknown_underlay_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="underlay: 'ring'"):
+        plan.plan("lab-1", directory=Path("/state"), nodes=1, host=HOST, underlay="ring")
 
 
 def test_the_longest_name_of_a_cable_fits_the_kernel() -> None:
