@@ -97,6 +97,7 @@ async def vary(client: Client, state: dict[str, bool], *, seconds: float) -> lis
     return changes
 
 
+@pytest.mark.timeout(SECONDS + 240)
 async def test_under_constant_change_no_connection_is_lost_and_none_led_astray(
     five_nodes: cluster.Running, servers: dict[str, bool]
 ) -> None:
