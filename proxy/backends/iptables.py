@@ -110,12 +110,13 @@ class IptablesBackend:
         }
         self._ports: dict[tuple[int, PortKey], dict[Frontend, PortRules]] = {}
         self._families = {version: _Family() for version in PREFIXES}
+        self._comments = True
         self._written: dict[tuple[int, str], int] = {}
         self._lock = asyncio.Lock()
 
     async def replace(self, rules: RuleSet) -> None:
         async with self._lock:
-            self._ports = iptables_rules.grouped(rules)
+            self._ports, self._comments = iptables_rules.grouped(rules), iptables_rules.few(rules)
             for version in PREFIXES:
                 wanted = {key: self._part(v, key) for (v, key) in self._ports if v == version}
                 shared = iptables_rules.shared(wanted.values())
@@ -192,7 +193,9 @@ class IptablesBackend:
 
     def _part(self, version: int, key: PortKey) -> Part:
         ports = self._ports.get((version, key))
-        return iptables_rules.part(*key, ports, cidrs=self._cidrs[version]) if ports else Part()
+        if not ports:
+            return Part()
+        return iptables_rules.part(*key, ports, cidrs=self._cidrs[version], comments=self._comments)
 
     async def _change(self, version: int, family: _Family, keys: Iterable[PortKey]) -> None:
         before = {key: family.parts.get(key, Part()) for key in keys}

@@ -13,7 +13,7 @@ from proxy.backends.iptables_rules import FIXED, JUMPS, NODEPORTS, OWN_PREFIXES,
 from proxy.rules.plan import Backend, Frontend, RuleSet
 
 COUNTED = re.compile(r"^(?:\[(\d+):\d+\] )?-A (\S+) (.*)$")
-UNSAID = ("-m", "--mask")
+UNSAID = ("-m", "--mask", "--comment")
 ALONE = ("--rcheck", "--set", "--reap", "--rsource", "--random-fully")
 MARKS = {"--or-mark": "{0}/{0}", "--xor-mark": "{0}/0x0"}
 WIDTHS = {4: "/32", 6: "/128"}

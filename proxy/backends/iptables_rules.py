@@ -24,6 +24,9 @@ Chain = tuple[str, str]
 Rules = dict[Chain, tuple[str, ...]]
 
 MARK = "0x4000"
+COMMENT = re.compile(r' -m comment --comment "[^"]*"')
+FEW_ENDPOINTS = 1000
+"""Above this rules have no comments, as upstream's: they are half of the text."""
 UNSPEAKABLE = re.compile(r"[^a-zA-Z0-9/:._-]")
 SERVICES, NODEPORTS = ("nat", "KUBE-SERVICES"), ("nat", "KUBE-NODEPORTS")
 ACCEPTED = ("filter", "KUBE-NODEPORTS")
@@ -124,7 +127,19 @@ def name(prefix: str, title: str, protocol: str, target: str = "") -> str:
     return f"KUBE-{prefix}-{base64.b32encode(digest).decode()[:16]}"
 
 
-def part(title: str, protocol: str, ports: Mapping[Frontend, PortRules], *, cidrs: Iterable[str] = ()) -> Part:
+def few(rules: RuleSet) -> bool:
+    """Whether there are so few endpoints that rules may have comments."""
+    return sum(len(ports[next(iter(ports))].backends) for ports in grouped(rules).values()) <= FEW_ENDPOINTS
+
+
+def part(
+    title: str,
+    protocol: str,
+    ports: Mapping[Frontend, PortRules],
+    *,
+    cidrs: Iterable[str] = (),
+    comments: bool = True,
+) -> Part:
     """The rules of a Service port: all its frontends of one IP version. `cidrs` are the pod ranges of that version."""
     own = sorted(cidrs)
     chains: Rules = {}
@@ -143,9 +158,14 @@ def part(title: str, protocol: str, ports: Mapping[Frontend, PortRules], *, cidr
         _entry(chains, title, protocol, external[0], service=service, cidrs=own)
     return Part(
         chains=chains,
-        lines={chain: tuple(dict.fromkeys(found)) for chain, found in lines.items() if found},
+        lines={chain: _said(found, comments=comments) for chain, found in lines.items() if found},
         node_addresses=frozenset(frontend.address for frontend, rules in ports.items() if rules.kind == NODE_PORT),
     )
+
+
+def _said(found: list[str], *, comments: bool) -> tuple[str, ...]:
+    """Each rule once, with comments or without."""
+    return tuple(dict.fromkeys(found if comments else (COMMENT.sub("", rule) for rule in found)))
 
 
 def shared(parts: Iterable[Part]) -> Rules:

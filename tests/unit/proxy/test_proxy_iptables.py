@@ -53,6 +53,17 @@ async def test_a_change_of_an_endpoint_writes_the_chains_of_its_service_only() -
     }
 
 
+async def test_many_endpoints_have_no_comments_and_few_have() -> None:
+    host = FakeXtables()
+    backend = IptablesBackend(host)
+    await backend.replace(cluster(500))
+    assert "--comment" in host.scripts[-2]
+    many = cluster(501)
+    await backend.replace(many)
+    assert "--comment" not in host.scripts[-2] + host.scripts[-1]
+    assert (await backend.held()).difference(many) == []
+
+
 async def test_changes_one_by_one_end_where_a_full_write_does() -> None:
     host, other = FakeXtables(), FakeXtables()
     backend, rules = IptablesBackend(host), RuleSet()
