@@ -271,6 +271,7 @@ class Parts:
             allocatable=self.node.allocatable,
             unsafe_sysctls=tuple(self._settings.kubelet.allowed_unsafe_sysctls),
             under=self.node.under or frozenset(),
+            groups_policy=self.health.info is None or self.health.info.groups_policy,
             going_down=self.node.going_down,
             user_namespaces=self.health.info is not None and any(h.user_namespaces for h in self.health.info.handlers),
         )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from kube import quantity, types
-from nodeagent.pods import plan, sandbox, spec
+from nodeagent.pods import plan, sandbox, security, spec
 from nodeagent.resources import qos
 
 SYSTEM: Final = "linux"
@@ -21,6 +21,8 @@ class Node:
     allocatable: Mapping[str, str]
     unsafe_sysctls: tuple[str, ...] = ()
     under: frozenset[str] = frozenset()
+    groups_policy: bool = False
+    """Whether the runtime can leave out the groups an image has: one that cannot would give a pod too many."""
     going_down: bool = False
     user_namespaces: bool = False
 
@@ -33,6 +35,9 @@ def reject(pod: types.Pod, *, others: Iterable[types.Pod], node: Node) -> plan.E
         return plan.End(reason="Evicted", message=f"Pod was rejected: The node had condition: [{pressing}]. ")
     if unfit := wrong_system(pod):
         return unfit
+    if security.of_pod(pod).supplemental_groups_policy == "Strict" and not node.groups_policy:
+        why = "SupplementalGroupsPolicy=Strict is not supported in this node"
+        return rejected("SupplementalGroupsPolicyNotSupported", why)
     if not selected(pod, node):
         return rejected("NodeAffinity", "Predicate NodeAffinity failed")
     forbidden = sandbox.forbidden_sysctls(pod, allowed=node.unsafe_sysctls)

@@ -1,5 +1,6 @@
 """Which pods a node refuses, and in what words."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -40,6 +41,15 @@ def test_a_pod_for_another_operating_system_is_rejected(asked: dict[str, Any], r
     """[sig-node] PodOSRejection [NodeConformance] Kubelet should reject pod when the node OS doesn't match pod's OS."""
     found = admit.reject(pod(**asked), others=[], node=NODE)
     assert (found.reason if found else "") == reason
+
+
+@pytest.mark.parametrize(
+    ("policy", "known", "taken"), [("Strict", False, False), ("Strict", True, True), ("Merge", False, True)]
+)
+def test_strict_groups_need_a_runtime_that_can_leave_out_an_images_own(policy: str, known: bool, taken: bool) -> None:
+    wanted = pod(securityContext={"supplementalGroupsPolicy": policy})
+    found = admit.reject(wanted, others=[], node=dataclasses.replace(NODE, groups_policy=known))
+    assert (found.reason if found else "") == ("" if taken else "SupplementalGroupsPolicyNotSupported")
 
 
 def test_a_pod_that_asks_for_too_much_cpu_is_out_of_cpu() -> None:
