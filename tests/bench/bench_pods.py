@@ -118,7 +118,7 @@ def probed(name: str) -> dict[str, Any]:
     made = pod(name)
     probe = {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 10}
     made["spec"]["containers"][0] |= {
-        "command": ["httpd", "-f", "-p", "8080", "-h", "/www"],
+        "command": ["sh", "-c", "echo ok > /www/index.html; exec httpd -f -p 8080 -h /www"],
         "livenessProbe": probe,
         "readinessProbe": probe,
     }

@@ -41,9 +41,9 @@ POD = {
 
 
 def rate(argv: list[str]) -> float:
-    """MB/s of a command's output."""
+    """MB/s of a command's output. Its input stays open: the end of that would end a connection."""
     begin, count = time.perf_counter(), 0
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         while data := process.stdout.read(1 << 20):
             count += len(data)
