@@ -154,7 +154,7 @@ class Parts:
             node_name=settings.node_name,
             clock=self._deps.clock,
             layout=lambda: self.kit.layout,
-            pods=lambda: [(view.fresh(worker), worker.seen) for worker in self.pool.workers],
+            pods=lambda: [(worker.fresh, worker.seen) for worker in self.pool.workers],
             root=machine.existing(settings.root),
             pod_root=settings.root / "pods",
             logs=self.files.logs_of,

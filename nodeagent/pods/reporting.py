@@ -28,15 +28,16 @@ class Reporting:
         self._started_at = clock.rfc3339(kit.clock.now())
         self._messages: dict[str, str] = {}
         self.status: Json | None = None
+        self.typed: types.PodStatus | None = None
+        """The same, as it is read."""
         self.waiting: dict[str, report.Waiting] = {}
 
     def with_status(self, pod: types.Pod) -> types.Pod:
         """The pod with the status this agent last gave it, which the API may not have sent back yet."""
-        if self.status is None:
+        if self.typed is None:
             return pod
-        ours: types.PodStatus = msgspec.convert(self.status, types.PodStatus)
-        ours.conditions = (*ours.conditions, *changes.theirs(pod))
-        return msgspec.structs.replace(pod, status=ours)
+        conditions = (*self.typed.conditions, *changes.theirs(pod))
+        return msgspec.structs.replace(pod, status=msgspec.structs.replace(self.typed, conditions=conditions))
 
     async def publish(
         self,
@@ -68,6 +69,7 @@ class Reporting:
             resizing=resizing.conditions(),
         )
         self.status = generate.status(known, given)
+        self.typed = msgspec.convert(self.status, types.PodStatus)
         self._kit.statuses.publish(known, self.status, delay=0.0 if soon else PASSING)
 
     async def _read_messages(self, pod: types.Pod, seen: observed.Observed) -> None:

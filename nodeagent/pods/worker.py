@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 import kube.runtime.log
 from kube import types
 from kube.runtime import backoff
@@ -104,6 +106,12 @@ class PodWorker:
     def status(self) -> Json | None:
         """The status this agent last gave the pod."""
         return self._reporting.status
+
+    @property
+    def fresh(self) -> types.Pod:
+        """The pod with that status; what others have written of it is left out."""
+        typed = self._reporting.typed
+        return self.pod if typed is None else msgspec.structs.replace(self.pod, status=typed)
 
     def _interrupt(self) -> None:
         if self._step is not None:
