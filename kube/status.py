@@ -363,6 +363,12 @@ def is_already_exists(error: BaseException) -> bool:
     return isinstance(error, ApiError) and error.reason == "AlreadyExists"
 
 
+def is_namespace_ending(error: BaseException) -> bool:
+    """True for 403 because the namespace is on its way out: what was refused is not wanted any more."""
+    causes = error.details.get("causes") or () if isinstance(error, ApiError) else ()
+    return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
+
+
 def is_gone(error: BaseException) -> bool:
     """True when a resourceVersion or continue token is too old: list again."""
     return isinstance(error, ApiError) and error.reason in ("Expired", "Gone")

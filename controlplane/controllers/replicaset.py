@@ -17,7 +17,7 @@ from kube import labels, scheme
 from kube.client.informer import Informer
 from kube.runtime.component import Deps
 from kube.scheme import Resource
-from kube.status import ApiError, is_not_found
+from kube.status import is_namespace_ending, is_not_found
 
 log = logging.getLogger(__name__)
 
@@ -231,7 +231,7 @@ class Controller:
                 if isinstance(answer, dict):
                     self._tell(rs, "Normal", "SuccessfulCreate", f"Created pod: {answer['metadata']['name']}")
             if failed:
-                if not _namespace_ends(failed[0]):
+                if not is_namespace_ending(failed[0]):
                     self._tell(rs, "Warning", "FailedCreate", f"Error creating: {failed[0]}")
                 return failed[0]
         return None
@@ -263,8 +263,3 @@ class Controller:
 
     def _tell(self, rs: Replicated, type: str, reason: str, message: str) -> None:
         self.loop.tell(resource(rs), rs.metadata, type=type, reason=reason, message=message)
-
-
-def _namespace_ends(error: Exception) -> bool:
-    causes = error.details.get("causes", ()) if isinstance(error, ApiError) else ()
-    return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)

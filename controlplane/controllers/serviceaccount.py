@@ -13,7 +13,7 @@ from kube import scheme
 from kube.client.informer import Informer
 from kube.runtime.component import Deps
 from kube.scheme import Resource
-from kube.status import ApiError, is_already_exists, is_not_found
+from kube.status import ApiError, is_already_exists, is_namespace_ending, is_not_found
 
 ROOT_CA = "kube-root-ca.crt"
 _WHAT_FOR = (
@@ -87,7 +87,7 @@ class Controller:
             await self.loop.write(key, write, informer=self._objects)
         except ApiError as e:
             # Made by someone else meanwhile, or the namespace is on its way out: the caches will tell.
-            if not (is_already_exists(e) or is_not_found(e) or e.code == 403):
+            if not (is_already_exists(e) or is_not_found(e) or is_namespace_ending(e)):
                 raise
 
 

@@ -1,5 +1,6 @@
 """Namespaces: what each one gets, and how it is emptied."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,8 +10,15 @@ import pytest
 from controlplane.controllers import namespace, serviceaccount, writes
 from controlplane.controllers.namespace import Found
 from controlplane.projection import ConfigMap, Lean, LeanMeta, Namespace
-from kube import scheme
+from kube import scheme, status
+from kube.client.events import EventRecorder
+from kube.client.informer import Informers
+from kube.runtime import metrics
+from kube.runtime.component import Deps
+from tests.fakes.apiserver import FakeApiServer
+from tests.fakes.clock import LoopClock
 
+ENDING = {"reason": "NamespaceTerminating", "message": "it ends", "field": "metadata.namespace"}
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -125,3 +133,37 @@ def test_what_is_right_is_left_alone_and_what_is_not_is_put_right() -> None:
     assert isinstance(patch, writes.Patch)
     assert patch.body == {"data": {"ca.crt": "x", "more": None}}
     assert serviceaccount.plan_account(team(), Lean(metadata=LeanMeta(name="default"))) is None
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("refusal", "certificates"),
+    [
+        (status.forbidden("not allowed yet"), ["team"]),
+        (status.ApiError(status.forbidden("it ends").status | {"details": {"causes": [ENDING]}}), []),
+    ],
+    ids=["permission comes later", "the namespace ends"],
+)
+async def test_a_refused_root_certificate_is_tried_again_unless_its_namespace_ends(
+    refusal: status.ApiError, certificates: list[str]
+) -> None:
+    server = FakeApiServer()
+    server.put(scheme.NAMESPACES, {"metadata": {"name": "team", "uid": "ns"}, "status": {"phase": "Active"}})
+    client, clock = server.client(), LoopClock()
+    informers = Informers(client, clock=clock)
+    events = EventRecorder(client, component="test", host="", clock=clock)
+    registry = metrics.registry()
+    deps = Deps(
+        client=client, informers=informers, events=events, clock=clock, registry=registry, node_name="", node_ip=""
+    )
+    controller = serviceaccount.root_ca(deps, pem="PEM")
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(informers.run())]
+        await controller._namespaces.wait_synced()
+        await controller._objects.wait_synced()
+        server.refuse(refusal)
+        tasks.append(group.create_task(controller.loop.run()))
+        await asyncio.sleep(30)
+        for task in tasks:
+            task.cancel()
+    assert [found["metadata"]["namespace"] for found in server.all(scheme.CONFIG_MAPS)] == certificates

@@ -1,8 +1,10 @@
 """What `nodeagent/upstream.yaml` asks an administrator to allow: what our own API server's rules allow, and no more."""
 
+import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 import nodeagent
@@ -41,6 +43,17 @@ def test_every_role_names_what_the_api_has_and_is_bound() -> None:
         elif kind.endswith("Role"):
             assert (f"{kind}Binding", name) in found
             assert all(scheme.by_plural(group, "v1", resource) for group, resource, _ in allowed(doc))
+
+
+@pytest.mark.parametrize(
+    ("folders", "role"), [(("proxy/*.py", "cni/**/*.py"), "nodeagent:node"), (("proxy/dns/*.py",), "nodeagent:dns")]
+)
+def test_whatever_is_followed_may_be_listed_and_watched(folders: tuple[str, ...], role: str) -> None:
+    sources = [path.read_text() for folder in folders for path in FILE.parents[1].glob(folder)]
+    followed = {name for text in sources for name in re.findall(r"informers\.get\(\s*scheme\.(\w+)", text)}
+    assert followed
+    wanted = {(r.group, r.plural, verb) for r in (getattr(scheme, n) for n in followed) for verb in ("list", "watch")}
+    assert wanted <= allowed(documents()["ClusterRole", role])
 
 
 def test_the_roles_allow_no_more_than_our_own_rules() -> None:
