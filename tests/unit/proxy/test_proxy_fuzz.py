@@ -58,6 +58,7 @@ services = st.fixed_dictionaries(
             {"clientIP": st.fixed_dictionaries({"timeoutSeconds": numbers})}
         ),
         "loadBalancerSourceRanges": st.lists(blocks, max_size=3),
+        "healthCheckNodePort": numbers,
         "ports": st.lists(ports, max_size=3),
     }
 )
