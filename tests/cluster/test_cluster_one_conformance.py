@@ -23,7 +23,7 @@ from nodeagent.lab.testing.handle import Keeper
 
 @pytest.fixture(scope="module")
 def run(labs: Keeper, kubectl_program: Path) -> Iterator[Run]:
-    kubectl = Kubectl(kubectl_program, labs.of(1).plan.kubeconfig, f"test-{secrets.token_hex(3)}")
+    kubectl = Kubectl(kubectl_program, labs.of(1).running.plan.kubeconfig, f"test-{secrets.token_hex(3)}")
     kubectl.ok("create", "namespace", kubectl.namespace)
     kubectl.ok("create", "-f", "-", stdin=SOURCES)
     found = Run(kubectl)

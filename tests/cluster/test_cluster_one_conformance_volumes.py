@@ -75,7 +75,7 @@ class Told:
 
 @pytest.fixture(scope="module")
 def told(labs: Keeper, kubectl_program: Path) -> Iterator[Told]:
-    kubectl = Kubectl(kubectl_program, labs.of(1).plan.kubeconfig, f"test-{secrets.token_hex(3)}")
+    kubectl = Kubectl(kubectl_program, labs.of(1).running.plan.kubeconfig, f"test-{secrets.token_hex(3)}")
     other = f"{kubectl.namespace}-other"
     for name in (kubectl.namespace, other):
         kubectl.ok("create", "namespace", name)

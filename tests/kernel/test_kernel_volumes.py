@@ -58,7 +58,7 @@ async def test_secrets_and_memory_volumes_never_touch_a_disk(node: Volumes) -> N
     assert "size=64k" in mount_lines(paths["m"])[0]
     assert [(paths[n].stat().st_gid, oct(paths[n].stat().st_mode & 0o7777)) for n in "sm"] == [
         (4242, "0o2775"),
-        (4242, "0o2777"),
+        (4242, "0o3777"),
     ]
     assert (paths["s"] / "k").stat().st_gid == 4242
     with pytest.raises(OSError, match="No space left"):
