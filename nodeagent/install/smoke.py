@@ -146,7 +146,7 @@ class Trial:
             pod = await self._api.get(scheme.PODS, name, namespace=self._namespace)
             if _ready(pod) and pod["status"].get("podIP"):
                 return str(pod["status"]["podIP"])
-            await self._pause(f"pod {name}: {_state(pod)}")
+            await self._pause(f"pod {name}: {_state(pod)}", pod=name)
 
     async def _output(self, name: str) -> list[str]:
         while True:
@@ -158,10 +158,16 @@ class Trial:
         answer = await self._api.transport.request("GET", path, timeout=10)
         return answer.body.decode(errors="replace").splitlines()
 
-    async def _pause(self, what: str) -> None:
+    async def _pause(self, what: str, *, pod: str = "") -> None:
         if time.monotonic() > self._deadline:
-            raise InstallError(f"smoke: waited too long for {what}")
+            told = await self._last_warning(pod) if pod else ""
+            raise InstallError(f"smoke: waited too long for {what}{told}")
         await asyncio.sleep(LOOK_SECONDS)
+
+    async def _last_warning(self, pod: str) -> str:
+        selector = f"involvedObject.name={pod},type=Warning"
+        found = (await self._api.list(scheme.EVENTS, namespace=self._namespace, field_selector=selector))["items"]
+        return f": {found[-1].get('message', '')}" if found else ""
 
 
 def _ready(obj: Object) -> bool:
