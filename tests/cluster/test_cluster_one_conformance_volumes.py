@@ -201,7 +201,7 @@ CHECKS = (
             "root-default-folder", "777"
         ),
         "[sig-storage] EmptyDir volumes volume on tmpfs should have the correct mode": tells(
-            "root-tmpfs-folder", "777\n1"
+            "root-tmpfs-folder", "1777\n1"
         ),
         "[sig-storage] ConfigMap binary data should be reflected in volume": tells("binary", " de ad be ef"),
         "[sig-storage] Projected combined should project all components that make up the projection API": tells(
