@@ -24,7 +24,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     policy = subparsers.add_parser("policy", help="network policies").add_subparsers(required=True, metavar="ACTION")
     parser = policy.add_parser("explain", help="which policy allows or denies a connection; exit code 0 or 1")
     parser.add_argument("source", metavar="A", help="who connects: namespace/pod, pod, or address")
-    parser.add_argument("to", metavar="B", help="to whom: the same")
+    parser.add_argument("to", metavar="B", help="to whom: the same, or svc/namespace/name")
     parser.add_argument("port", metavar="PORT", help="80, 53/udp, or the name of one of B's ports")
     parser.add_argument("--kubeconfig", default="", help="default: $KUBECONFIG, else ~/.kube/config")
     parser.set_defaults(run=_explain)

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from cni.policy import explain, model, rules
+from cni.policy import backends, explain, model, rules
 from cni.policy.explain import End
 from cni.policy.model import Pod, PolicyNamespace, PolicyPod
 from cni.policy.rules import Policy
@@ -34,19 +34,42 @@ class UsageError(Exception):
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the verdict. 0 allowed, 1 denied, 2 it cannot be said."""
+    """Prints the verdict. 0 allowed (to a Service: to all of its endpoints), 1 denied, 2 it cannot be said."""
     try:
         path = Path(arguments.kubeconfig or os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
-        found = asyncio.run(_read(path))
-        verdict = judge(found, source=arguments.source, to=arguments.to, port=arguments.port)
+        found = asyncio.run(_read(path, services=backends.named(arguments.to) is not None))
+        verdicts = judge_all(found, source=arguments.source, to=arguments.to, port=arguments.port)
     except (UsageError, kubeconfig.KubeconfigError, status.ApiError, ClientError, DecodeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
-    print("\n".join(explain.words(verdict)))
-    return ALLOWED if verdict.allowed else DENIED
+    for place, verdict in verdicts:
+        first, *rest = explain.words(verdict)
+        print("\n".join([first + place, *rest]))
+    return ALLOWED if all(verdict.allowed for _, verdict in verdicts) else DENIED
 
 
 Objects = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def judge_all(found: Objects, *, source: str, to: str, port: str) -> Sequence[tuple[str, explain.Verdict]]:
+    """One verdict, or for `svc/namespace/name` one for each endpoint, with its place in words. Raises UsageError. PURE.
+
+    A Service also needs the keys services and endpointslices.
+    """
+    service = backends.named(to)
+    if service is None:
+        return [("", judge(found, source=source, to=to, port=port))]
+    try:
+        ends = backends.of(found, service, port=port)
+    except backends.UnknownService as error:
+        raise UsageError(str(error)) from error
+    return [
+        (
+            f" at endpoint {address} {number}/{protocol}",
+            judge(found, source=source, to=address, port=f"{number}/{protocol}"),
+        )
+        for address, protocol, number in ends
+    ]
 
 
 def judge(found: Objects, *, source: str, to: str, port: str) -> explain.Verdict:
@@ -68,15 +91,17 @@ def judge(found: Objects, *, source: str, to: str, port: str) -> explain.Verdict
     )
 
 
-async def _read(path: Path) -> Objects:
+async def _read(path: Path, *, services: bool) -> Objects:
     client = Client(HttpTransport(kubeconfig.load(path)), user_agent="nodeagent-policy")
     try:
-        return {each.plural: await _items(client, each) for each in WANTED}
+        wanted = (*WANTED, *OF_SERVICES) if services else WANTED
+        return {each.plural: await _items(client, each) for each in wanted}
     finally:
         await client.close()
 
 
 WANTED = (scheme.PODS, scheme.NAMESPACES, scheme.NETWORK_POLICIES)
+OF_SERVICES = (scheme.SERVICES, scheme.ENDPOINT_SLICES)
 
 
 async def _items(client: Client, resource: Resource) -> Sequence[Mapping[str, Any]]:

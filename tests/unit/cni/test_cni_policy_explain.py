@@ -111,6 +111,49 @@ def test_what_cannot_be_answered_is_said(source: str, to: str, port: str, reason
         command.judge(world(), source=source, to=to, port=port)
 
 
+SERVICE = {
+    "metadata": {"namespace": "default", "name": "web"},
+    "spec": {"ports": [{"name": "main", "port": 80, "targetPort": "http", "protocol": "TCP"}]},
+}
+SLICE = {
+    "metadata": {"namespace": "default", "name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+    "addressType": "IPv4",
+    "ports": [{"name": "main", "port": 8080, "protocol": "TCP"}],
+    "endpoints": [
+        {"addresses": ["10.244.0.2"], "conditions": {"ready": True}},
+        {"addresses": ["192.0.2.9"], "conditions": {}},
+        {"addresses": ["10.244.0.9"], "conditions": {"ready": False}},
+    ],
+}
+
+
+def of_service(source: str, to: str, port: str, *policies: Any) -> dict[str, bool]:
+    found = {**world(*policies), "services": [SERVICE], "endpointslices": [SLICE]}
+    verdicts = command.judge_all(found, source=source, to=to, port=port)
+    return {place.removeprefix(" at endpoint "): verdict.allowed for place, verdict in verdicts}
+
+
+@pytest.mark.parametrize("port", ["80", "main", "80/tcp"])
+def test_a_service_is_judged_at_each_ready_endpoint_and_its_own_port(port: str) -> None:
+    assert of_service("other/web", "svc/web", port) == {"10.244.0.2 8080/tcp": True, "192.0.2.9 8080/tcp": True}
+    expected = {"10.244.0.2 8080/tcp": False, "192.0.2.9 8080/tcp": True}
+    assert of_service("other/web", "service/default/web", port, DENY, CLIENTS) == expected
+    assert all(of_service("client", "svc/default/web", port, DENY, CLIENTS).values())
+
+
+@pytest.mark.parametrize(
+    ("to", "port", "reason"),
+    [
+        ("svc/nothing", "80", "no service default/nothing"),
+        ("svc/web", "81", "has no port '81'; it has main/tcp"),
+        ("svc/web", "80/udp", "has no port '80/udp'"),
+    ],
+)
+def test_a_service_that_cannot_be_judged_is_said(to: str, port: str, reason: str) -> None:
+    with pytest.raises(command.UsageError, match=reason):
+        of_service("client", to, port)
+
+
 def test_the_command_without_an_api_server_ends_in_one_line(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     import argparse
 
