@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 RESYNC_SECONDS = 300.0
 # Events of one change come together: the kernel is compared once for all of them.
 SETTLE_SECONDS = 0.05
+SUFFIXES = (".conf", ".conflist", ".json")
 OWN_KEY, ALL_KEY, PODS_KEY = "", "*", "+"
 
 
@@ -79,6 +80,7 @@ class Network:
         self._rules = ""
         self._rules_gone = False
         self._reported = False
+        self._rivals: tuple[Path, ...] = ()
 
     def ready(self) -> str | None:
         """None once the runtime has its configuration and all peers' entries are in."""
@@ -230,10 +232,18 @@ class Network:
         await asyncio.to_thread(
             write_conflist, self._config.conflist, configuration.conflist(self._config, pod_cidrs=own, mtu=mtu)
         )
+        self._warn_of_rivals()
         await self._announce(node)
         if not self._reported:
             await self._report()
             self._reported = True
+
+    def _warn_of_rivals(self) -> None:
+        found = rivals(self._config.conflist)
+        if found and found != self._rivals:
+            names = ", ".join(path.name for path in found)
+            log.error("%s: the runtime takes %s before ours; remove what another CNI left", found[0].parent, names)
+        self._rivals = found
 
     async def _announce(self, node: Node) -> None:
         macs: dict[int, str] = {device.address.version: device.mac for device in self._base.devices}
@@ -241,6 +251,12 @@ class Network:
         present = {name: node.metadata.annotations.get(name) for name in wanted}
         if wanted != present:
             await self._annotate(wanted)
+
+
+def rivals(own: Path) -> tuple[Path, ...]:
+    """Network configurations that a runtime takes instead of this one: the first in lexical order wins."""
+    found = sorted(own.parent.iterdir()) if own.parent.is_dir() else []
+    return tuple(path for path in found if path.suffix in SUFFIXES and path.name < own.name)
 
 
 def write_conflist(path: Path, document: Mapping[str, Any]) -> None:

@@ -249,3 +249,18 @@ async def test_masquerading_that_somebody_removed_comes_again(tmp_path: Path) ->
         assert world.network.ready() is None
         await asyncio.sleep(1)
         assert world.rules == [world.rules[0]] * 2
+
+
+async def test_what_another_cni_left_before_ours_is_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("05-left.conflist", "10-flannel.conflist", "99-later.conf", "00-notes.txt"):
+        (tmp_path / name).write_text("{}")
+    world = World(tmp_path)
+    world.node("a", "10.244.0.0/24", "192.0.2.1")
+    async with world.running():
+        world.network.recheck_own()
+        await asyncio.sleep(1)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(told) == 1
+    assert "05-left.conflist, 10-flannel.conflist before ours" in told[0]
