@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from nodeagent import errors
-from nodeagent.cri import client, labels, runtime
+from nodeagent.cri import client, labels, records, runtime
 from nodeagent.cri.v1 import cri_pb2 as cri
 from tests.contract import throwaway_containerd
 from tests.fakes import runtime as fake
@@ -191,11 +191,37 @@ async def test_an_image_that_no_registry_has_cannot_be_pulled(it: runtime.Runtim
         await it.images.pull("127.0.0.1:1/absent:1")
 
 
-async def test_a_runtime_without_events_says_so(it: runtime.Runtime) -> None:
-    with pytest.raises(errors.RuntimeUnimplemented):
-        async with asyncio.timeout(1):
-            async for _ in it.events():
-                break
+def tells_events(info: records.RuntimeInfo) -> bool:
+    """containerd tells what happens to containers since 1.7."""
+    numbers = [int(text) for text in info.version.lstrip("v").split("~")[0].split(".")[:2]]
+    return info.name == "containerd" and numbers >= [1, 7]
+
+
+async def test_the_end_of_a_container_is_told_or_said_to_be_untold(
+    it: runtime.Runtime, request: pytest.FixtureRequest
+) -> None:
+    if not tells_events(await it.info()):
+        with pytest.raises(errors.RuntimeUnimplemented):
+            async with asyncio.timeout(1):
+                await anext(aiter(it.events()))
+        if not isinstance(it, fake.FakeRuntime):
+            return
+        it.with_events = True
+    heard: asyncio.Queue[records.RuntimeEvent] = asyncio.Queue()
+
+    async def listen() -> None:
+        async for event in it.events():
+            heard.put_nowait(event)
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        listening = group.create_task(listen())
+        await asyncio.sleep(0.1)
+        _, container_id = await started(it, request, "told", "sh", "-c", "exit 3")
+        while (event := await heard.get()).container_id != container_id:
+            pass
+        assert event.pod_uid == "told"
+        await ended(it, container_id)
+        listening.cancel()
 
 
 async def test_a_containerd_without_cri_is_told_from_one_that_is_down(programs: None) -> None:
