@@ -12,6 +12,7 @@ from kube.runtime.component import Deps
 from nodeagent import config, errors
 from nodeagent.certificates import node as certificates
 from nodeagent.cri import client as cri_client
+from nodeagent.devices import plugins
 from nodeagent.eviction import watch
 from nodeagent.images import keeper as images
 from nodeagent.images import mounts, unused
@@ -75,6 +76,7 @@ class Kubelet:
             group.create_task(parts.unused.run(), name="unused images")
             group.create_task(parts.pressure.run(), name="pressure")
             group.create_task(parts.shutdown.run(), name="shutdown")
+            group.create_task(parts.devices.run(), name="device plugins")
 
     async def _serve(self, parts: "Parts") -> None:
         """The kubelet's own API. What keeps it from serving is told and tried again; pods do not wait for it."""
@@ -126,6 +128,9 @@ class Parts:
             clock=deps.clock,
             max_bytes=settings.log_max_bytes,
             max_files=settings.kubelet.container_log_max_files,
+        )
+        self.devices = plugins.DevicePlugins(
+            settings.root / "device-plugins", clock=deps.clock, on_change=self._devices_changed
         )
         self.folder = None
         if settings.static_pods is not None:
@@ -231,6 +236,7 @@ class Parts:
             ),
             files=self.files,
             users=userns.UserNamespaces(self._settings.root),
+            devices=self.devices,
             cgroups=tree.Tree(layout),
             layout=layout,
             facts=self.node,
@@ -259,6 +265,10 @@ class Parts:
             configz=lambda: msgspec.to_builtins(kubelet),
             probed=lambda: self.probes.tallies,
         )
+
+    def _devices_changed(self) -> None:
+        self.node.devices = self.devices.amounts
+        self.node.changed()
 
     def _runtime_changed(self) -> None:
         self.node.changed()

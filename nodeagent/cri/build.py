@@ -1,4 +1,4 @@
-"""Regenerates nodeagent/cri/v1/*_pb2* from cri.proto: `python -m nodeagent.cri.build`. For development only."""
+"""Regenerates the *_pb2* beside each .proto of ours: `python -m nodeagent.cri.build`. For development only."""
 
 import argparse
 import importlib
@@ -6,19 +6,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PROTO = Path("nodeagent/cri/v1/cri.proto")
+PROTOS = {
+    Path("nodeagent/cri/v1/cri.proto"): ("python_out", "grpc_python_out", "pyi_out"),
+    Path("nodeagent/devices/v1beta1/devices.proto"): ("python_out", "pyi_out"),
+}
+"""What is generated from each: messages, their types, and for the many calls of CRI also the stubs."""
 
 
 def generate(source_root: Path, target_root: Path) -> None:
     """Runs protoc from `source_root`, so that the generated imports read `nodeagent.cri.v1`, into `target_root`."""
     protoc: Any = importlib.import_module("grpc_tools.protoc")
-    arguments = [
-        f"-I{source_root}",
-        *(f"--{kind}={target_root}" for kind in ("python_out", "grpc_python_out", "pyi_out")),
-    ]
-    code = protoc.main(["protoc", *arguments, str(source_root / PROTO)])
-    if code:
-        raise SystemExit(code)
+    for proto, kinds in PROTOS.items():
+        arguments = [f"-I{source_root}", *(f"--{kind}={target_root}" for kind in kinds)]
+        code = protoc.main(["protoc", *arguments, str(source_root / proto)])
+        if code:
+            raise SystemExit(code)
 
 
 def main() -> None:
@@ -26,7 +28,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     root = Path(__file__).resolve().parents[2]
     generate(root, root)
-    sys.stdout.write(f"regenerated beside {PROTO}\n")
+    sys.stdout.write(f"regenerated beside {', '.join(map(str, PROTOS))}\n")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,8 @@ class NodeKeeper:
         self._was_ready: str | None = None
         self.under: frozenset[str] | None = None
         self.going_down = False
+        self.devices: dict[str, tuple[int, int]] = {}
+        """What device plugins bring: capacity and what pods may have of it."""
         self.registered = False
         self.host_ips: tuple[str, ...] = (deps.node_ip,)
         self.memory_capacity = machine.memory
@@ -62,7 +64,8 @@ class NodeKeeper:
     @property
     def allocatable(self) -> dict[str, str]:
         """Resources for pods, as quantities."""
-        return object.allocatable(self._settings, self._machine)
+        own = object.allocatable(self._settings, self._machine)
+        return own | {name: str(healthy) for name, (_, healthy) in self.devices.items()}
 
     @property
     def for_pods(self) -> tuple[int, int]:
@@ -204,5 +207,6 @@ class NodeKeeper:
             pressure=machine.pressure(self._settings.root),
             under=self.under,
             going_down=self.going_down,
+            devices=self.devices,
             now=clock.rfc3339(self._deps.clock.now()),
         )

@@ -32,6 +32,8 @@ class State:
     under: frozenset[str] | None = None
     """Pressure conditions that hold, where someone watches the node's thresholds."""
     going_down: bool = False
+    devices: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    """Capacity of device plugins' resources, and what pods may have of it."""
     now: str
 
 
@@ -130,8 +132,8 @@ def status(settings: config.Settings, *, addresses: Sequence[str], state: State,
             *({"type": "InternalIP", "address": ip} for ip in addresses),
             {"type": "Hostname", "address": settings.node_name},
         ],
-        "capacity": capacity(settings, state.machine),
-        "allocatable": allocatable(settings, state.machine),
+        "capacity": capacity(settings, state.machine) | {n: str(all_) for n, (all_, _) in state.devices.items()},
+        "allocatable": allocatable(settings, state.machine) | {n: str(ok) for n, (_, ok) in state.devices.items()},
         "conditions": conditions(state, before.get("conditions", [])),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": settings.kubelet.port}},
         "nodeInfo": {

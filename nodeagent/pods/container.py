@@ -10,6 +10,7 @@ import msgspec
 from kube import types
 from nodeagent.cri import labels, records
 from nodeagent.cri.v1 import cri_pb2 as cri
+from nodeagent.devices import plugins
 from nodeagent.pods import sandbox, security, spec
 from nodeagent.resources import cgroups, qos
 
@@ -68,6 +69,25 @@ def config(pod: types.Pod, it: spec.AnyContainer, facts: Facts) -> cri.Container
     if it.lifecycle is not None and it.lifecycle.stop_signal:
         found.stop_signal = SIGNALS.get(it.lifecycle.stop_signal, cri.RUNTIME_DEFAULT)  # type: ignore[assignment]
     return found
+
+
+def with_devices(made: cri.ContainerConfig, granted: plugins.Granted) -> cri.ContainerConfig:
+    """The same with what device plugins grant; what the spec itself mounts at a path stays."""
+    taken = {mount.container_path for mount in made.mounts}
+    made.mounts.extend(
+        cri.Mount(container_path=each.container_path, host_path=each.host_path, readonly=each.read_only)
+        for each in granted.mounts
+        if each.container_path not in taken
+    )
+    made.devices.extend(
+        cri.Device(container_path=each.container_path, host_path=each.host_path, permissions=each.permissions)
+        for each in granted.devices
+    )
+    made.CDI_devices.extend(cri.CDIDevice(name=name) for name in granted.cdi)
+    for name, text in granted.annotations.items():
+        if name not in made.annotations:
+            made.annotations[name] = text
+    return made
 
 
 def log_path(name: str, restart_count: int) -> str:

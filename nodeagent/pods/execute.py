@@ -15,6 +15,7 @@ from kube.client import errors as client_errors
 from nodeagent import errors
 from nodeagent.cri import records
 from nodeagent.cri.v1 import cri_pb2 as cri
+from nodeagent.devices import assign, plugins
 from nodeagent.images import credentials
 from nodeagent.pods import container as containers
 from nodeagent.pods import dns, environment, files, hooks, observed, plan, sandbox, spec, userns
@@ -129,8 +130,12 @@ class Executor:
         sandbox_config = self.sandbox_config(pod, box.attempt)
         logins = functools.partial(self._logins, pod)
         image = await self._kit.images.ensure(pod, it, sandbox=sandbox_config, logins=logins)
+        try:
+            granted = await self._kit.devices.allocate(pod, it)
+        except assign.NoDeviceError as e:
+            raise self._failed(pod, it, "CreateContainerConfigError", str(e)) from e
         shown = await self._image_volumes(pod, it, volumes, sandbox=sandbox_config)
-        config = await self._config(pod, it, start, seen, image=image, volumes=volumes, shown=shown)
+        config = await self._config(pod, it, start, seen, image=image, volumes=volumes, shown=shown, granted=granted)
         try:
             container_id = await self._kit.runtime.containers.create(box.id, config, sandbox=sandbox_config)
         except errors.RuntimeUnavailable:
@@ -208,10 +213,11 @@ class Executor:
         image: records.Image,
         volumes: Mapping[str, Path],
         shown: Mapping[str, str],
+        granted: plugins.Granted,
     ) -> cri.ContainerConfig:
         kit, kubelet = self._kit, self._kit.settings.kubelet
         try:
-            variables = await self._environment(pod, it, seen)
+            variables = [*granted.envs.items(), *await self._environment(pod, it, seen)]
             mounts = kit.volumes.mounts(pod, it, volumes, env=variables, images=shown)
             hosts = self._hosts(pod, it, seen)
             await asyncio.to_thread(
@@ -233,7 +239,7 @@ class Executor:
                 first_id=kit.users.of(pod),
                 unified=cgroups.unified(layout=kit.layout, one_by_one=kubelet.single_process_oom_kill),
             )
-            return containers.config(pod, it, facts)
+            return containers.with_devices(containers.config(pod, it, facts), granted)
         except (environment.EnvError, VolumeError, OSError) as e:
             raise self._failed(pod, it, "CreateContainerConfigError", str(e)) from e
         except errors.StartError as e:

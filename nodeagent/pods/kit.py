@@ -10,6 +10,7 @@ from kube.client.rest import Client
 from kube.runtime.clock import Clock
 from nodeagent import config
 from nodeagent.cri import runtime
+from nodeagent.devices import plugins
 from nodeagent.images import keeper, mounts
 from nodeagent.pods import files, userns
 from nodeagent.pods import observe as observing
@@ -60,6 +61,7 @@ class Kit:
     image_volumes: mounts.ImageVolumes
     files: files.PodFiles
     users: userns.UserNamespaces
+    devices: plugins.DevicePlugins
     cgroups: tree.Tree
     layout: layouts.Layout
     facts: NodeFacts

@@ -149,6 +149,7 @@ class PodPool:
         """Folders and cgroups of pods that neither a source nor the runtime has."""
         alive = self._workers.keys() | (await self._kit.observer.everything()).keys()
         for uid in self._kit.volumes.leftovers(alive):
+            await self._kit.devices.release(uid)
             await self._kit.image_volumes.release(self._kit.volumes.images_of(uid))
             await self._kit.volumes.unmount(uid)
             await asyncio.to_thread(self._kit.files.remove_folder, uid)

@@ -59,6 +59,7 @@ async def release(kit: Kit, pod: types.Pod, seen: observed.Observed, *, remove: 
     await asyncio.to_thread(kit.cgroups.remove, cgroups.every_pod_path(uid, layout=kit.layout))
     kit.images.forget(uid)
     kit.users.forget(uid)
+    await kit.devices.release(uid)
     if remove:
         meta = pod.metadata
         await asyncio.to_thread(kit.files.remove_pod, meta.namespace, meta.name, uid)

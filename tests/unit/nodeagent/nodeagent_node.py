@@ -14,6 +14,7 @@ from kube.client.informer import Informers
 from kube.client.rest import Client
 from kube.runtime.clock import SystemClock
 from nodeagent import config
+from nodeagent.devices import plugins
 from nodeagent.images import keeper, mounts
 from nodeagent.pods import admit, files, kit, observe, pool, userns
 from nodeagent.probes import Probes
@@ -69,6 +70,9 @@ class Node:
         (folder / "cgroup" / "memory").mkdir(parents=True, exist_ok=True)
         self.facts = Facts()
         self.image_store = FakeImageStore()
+        self.devices = plugins.DevicePlugins(
+            folder / "k" / "device-plugins", clock=SystemClock(), on_change=lambda: None
+        )
         self.clock = SystemClock()
         client = Client(life.around(server, name="API", only=("request",)))
         watched = MortalRuntime(runtime, life)
@@ -100,6 +104,7 @@ class Node:
             clock=self.clock,
             volumes=life.around(self.volumes, name="volumes", only=("mount", "unmount")),
             images=keeper.ImageKeeper(watched.images, events=self.events, clock=self.clock),
+            devices=self.devices,
             users=userns.UserNamespaces(settings.root),
             image_volumes=mounts.ImageVolumes(watched, self.image_store, mounter=self.image_store),
             files=life.around(

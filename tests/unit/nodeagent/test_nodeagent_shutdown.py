@@ -4,8 +4,9 @@ import asyncio
 import os
 import socket
 import struct
+import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,13 @@ class Bus:
             return os.read(self.held, 1) != b""
         except BlockingIOError:
             return True
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A short path: those of sockets hold 107 characters."""
+    with tempfile.TemporaryDirectory(prefix="na-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

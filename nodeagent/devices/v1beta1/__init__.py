@@ -1,0 +1,1 @@
+"""The device plugin protocol, generated from devices.proto: see `nodeagent.cri.build`."""
