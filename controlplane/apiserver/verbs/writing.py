@@ -138,12 +138,20 @@ class Patch:
 
     def _patched(self, old: Object) -> Any:
         if self.media == JSON_PATCH:
-            return kube.patch.json_patch(old, self.document)
+            return self._in_places(old)
         if not isinstance(self.document, dict):
             raise status.bad_request("error decoding patch: want one JSON object")
         if self.media == MERGE_PATCH:
             return kube.patch.merge_patch(old, self.document)
         return kube.patch.strategic_merge(old, self.document, fieldvalidation.merge_rules(self.resource))
+
+    def _in_places(self, old: Object) -> Any:
+        """A JSON patch may put something into a status nobody has written yet: upstream shows an empty one then."""
+        empty = "status" in self.resource.subresources and "status" not in old
+        found = kube.patch.json_patch(old | {"status": {}} if empty else old, self.document)
+        if empty and isinstance(found, dict) and found.get("status") == {}:
+            del found["status"]
+        return found
 
 
 async def read_patch(request: Request, receive: Receive) -> Patch:

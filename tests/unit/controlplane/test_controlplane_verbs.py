@@ -377,3 +377,17 @@ async def test_endpoints_are_answered_with_a_warning(api: Harness) -> None:
     assert answer.headers["warning"].endswith(
         'v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"'
     )
+
+
+async def test_a_json_patch_may_put_something_into_a_status_nobody_has_written_yet(api: Harness) -> None:
+    """[sig-node] [DRA] CRUD Tests resource.k8s.io/v1 ResourceClaim."""
+    budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
+    await api.ask("POST", budgets, {"metadata": {"name": "b"}, "spec": {}})
+    patch = {"content-type": "application/json-patch+json"}
+    operation = {"op": "add", "path": "/status/expectedPods", "value": 1}
+    code, found = await api.ask("PATCH", f"{budgets}/b/status", [operation], headers=patch)
+    assert (code, found["status"]) == (200, {"expectedPods": 1})
+    label = {"op": "add", "path": "/metadata/labels", "value": {"a": "b"}}
+    await api.ask("POST", budgets, {"metadata": {"name": "c"}, "spec": {}})
+    code, found = await api.ask("PATCH", f"{budgets}/c", [label], headers=patch)
+    assert (code, "status" in found) == (200, False), "and nothing is left of it"
