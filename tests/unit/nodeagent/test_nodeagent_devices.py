@@ -133,3 +133,8 @@ async def begun(folder: Path) -> AsyncIterator[plugins.DevicePlugins]:
         await eventually(lambda: (folder / "kubelet.sock").exists())
         yield devices
         task.cancel()
+
+
+async def test_a_folder_that_cannot_be_costs_only_the_plugins(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    await plugins.DevicePlugins(tmp_path / "taken", clock=SystemClock(), on_change=lambda: None).run()
