@@ -4,15 +4,14 @@ import ipaddress
 from pathlib import Path
 
 import pytest
-import yaml
 from vm import image, qemu, seed
 
-PYPROJECT = '[build-system]\nrequires = ["maker"]\n[project]\ndependencies = ["one~=1.0"]\n'
+PYPROJECT = '[project]\ndependencies = ["one~=1.0"]\n'
 
 
 def test_a_disk_is_made_again_when_what_is_on_it_changes() -> None:
     one = image.plan(PYPROJECT)
-    assert one.requirements == ("maker", "one~=1.0")
+    assert one.requirements == ("one~=1.0",)
     assert one.key == image.plan(PYPROJECT).key != image.plan(PYPROJECT.replace("1.0", "1.1")).key
 
 
@@ -20,7 +19,7 @@ def test_the_disk_has_systemd_a_runtime_and_the_dependencies_and_nothing_of_the_
     made = dict(image.steps(image.plan(PYPROJECT), root=Path("/r"), disk=Path("/d")))
     debian = made["Debian bookworm by debootstrap"]
     assert {"systemd-sysv", "containerd", "qemu-guest-agent"} <= set(debian[2].partition("=")[2].split(","))
-    assert made["dependencies"][:2] == ["chroot", "/r"] and made["dependencies"][-2:] == ["maker", "one~=1.0"]
+    assert made["wheels"][-1] == "one~=1.0" and "/r" + image.WHEELS in made["wheels"]
     assert made["file system"][-2:] == ["/d", image.DISK_SIZE]
 
 
@@ -40,7 +39,7 @@ def command(*, kvm: bool = False) -> list[str]:
     machine = qemu.Machine(
         name="one", folder=Path("/m/one"), seed=Path("/m/one.tar"), peer=Path("/m/two"), number=1, ports=((7000, 6443),)
     )
-    boot = image.Image(disk=Path("/d"), kernel=Path("/k"), initrd=Path("/i"))
+    boot = image.Image(root=Path("/r"), disk=Path("/d"), kernel=Path("/k"), initrd=Path("/i"))
     return qemu.command(machine, boot=boot, kvm=kvm)
 
 
@@ -56,26 +55,15 @@ def test_a_processor_is_emulated_where_the_host_lends_none() -> None:
     assert "kvm" in command(kvm=True) and "kvm" not in command()
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> seed.Cluster:
-    return seed.Cluster(directory=tmp_path, port=7000, driver="systemd", nodes=2)
+def test_every_machine_has_an_address_of_its_own_beside_the_one_all_have() -> None:
+    texts = [seed.files(number)["/etc/systemd/network/20-lan.network"] for number in range(2)]
+    assert "Address=192.168.56.10/24" in texts[0] and "Address=192.168.56.11/24" in texts[1]
+    assert all(ipaddress.ip_address(seed.address(number)) in seed.LAN for number in range(2))
 
 
-def test_the_first_machine_is_the_server_too_and_every_one_has_its_own_address(pair: seed.Cluster) -> None:
-    first, second = (seed.files(pair, node) for node in pair.lab.nodes)
-    assert "/etc/nodeagent/server/server.yaml" in first and "/etc/nodeagent/server/server.yaml" not in second
-    addresses = [yaml.safe_load(found["/etc/nodeagent/agent.yaml"])["nodeIP"] for found in (first, second)]
-    assert addresses == ["192.168.56.10", "192.168.56.11"]
-    assert all(ipaddress.ip_address(each) in seed.LAN for each in addresses)
-
-
-def test_agent_and_runtime_use_the_same_driver(pair: seed.Cluster) -> None:
-    found = seed.files(pair, pair.lab.nodes[0])
-    assert yaml.safe_load(found["/etc/nodeagent/kubelet.yaml"])["cgroupDriver"] == "systemd"
-    assert b"SystemdCgroup = true" in found["/etc/containerd/config.toml"]
-
-
-def test_units_are_started_by_systemd_and_leave_pods_alone() -> None:
-    assert set(seed.units(server=False)) < set(seed.units(server=True))
-    text = seed.units(server=True)["nodeagent.service"]
-    assert "Type=notify" in text and "Delegate=yes" in text and "KillMode=process" in text
+def test_the_first_machine_is_the_server_and_the_others_join_it() -> None:
+    first, second = (seed.install(number, driver="systemd", token="t") for number in range(2))
+    assert first[4] == "server" and "--token" not in first
+    assert second[4:9] == ["agent", "--server", "https://192.168.56.10:6443", "--token", "t"]
+    assert first[-2:] == second[-2:] == ["--cgroup-driver", "systemd"]
+    assert first[first.index("--wheels") + 1] == image.WHEELS, "there is no way out to fetch anything"

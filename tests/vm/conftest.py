@@ -1,5 +1,6 @@
 """Machines to test on: one for each cgroup driver, or a pair; kubectl on the host speaks to them."""
 
+import json
 import secrets
 import sys
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ DRIVERS: tuple[seed.Driver, ...] = ("cgroupfs", "systemd")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--vm-pause", type=float, default=20.0, help="seconds that paused machines sleep (default: 20)")
-    parser.addoption("--vm-memory", type=int, default=1024, help="MiB of each machine of a pair (default: 1024)")
+    parser.addoption("--vm-memory", type=int, default=2048, help="MiB of each machine of a pair (default: 2048)")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -80,7 +81,10 @@ def driver(request: pytest.FixtureRequest) -> seed.Driver:
 @pytest.fixture(scope="session")
 def labs(machines: Machines, driver: seed.Driver) -> Iterator[Machines]:
     """One node with this driver, in the place of the cluster tests' labs."""
-    machines.start(driver=driver, kubelet={"podPidsLimit": PIDS})
+    running = machines.start(driver=driver).machines[0]
+    document = {"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration", "podPidsLimit": PIDS}
+    running("/usr/bin/tee", "/etc/nodeagent/50-pids.yaml", stdin=json.dumps(document).encode())
+    running("/usr/bin/systemctl", "restart", "nodeagent-agent", seconds=SECONDS)
     yield machines
     machines.end()
 

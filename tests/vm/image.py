@@ -1,7 +1,7 @@
 """The disk that test machines boot: what is on it, and making it, once for each plan, in the user's cache folder.
 
-Debian with systemd, a container runtime and the project's dependencies, but nothing of the project itself: that is
-handed to each machine when it starts. Must not know qemu.
+Debian with systemd, a container runtime and the wheels of the project's dependencies. The project itself is handed to
+each machine when it starts. Must not know qemu.
 """
 
 import dataclasses
@@ -45,7 +45,6 @@ PACKAGES = (
 )
 ENABLED = ("systemd-networkd.service", "systemd-networkd-wait-online.service", "containerd.service")
 WHEELS = "/opt/wheels"
-VENV = "/opt/nodeagent/venv"
 DISK_SIZE = "8G"  # sparse
 
 
@@ -67,17 +66,18 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """A disk that is there, and the kernel that boots it. The disk is never written: machines have layers over it."""
+    """A disk that is there, and the kernel that boots it. The disk is never written: machines have layers over it.
+    `root` is the folder it was made of."""
 
+    root: Path
     disk: Path
     kernel: Path
     initrd: Path
 
 
 def plan(pyproject: str) -> Plan:
-    """The disk for the project as its pyproject.toml says: with what it needs, and what it is built with."""
-    found = tomllib.loads(pyproject)
-    return Plan(requirements=(*found["build-system"]["requires"], *found["project"]["dependencies"]))
+    """The disk for the project as its pyproject.toml says: with the wheels it needs."""
+    return Plan(requirements=tuple(tomllib.loads(pyproject)["project"]["dependencies"]))
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
@@ -92,15 +92,12 @@ def steps(it: Plan, *, root: Path, disk: Path) -> list[tuple[str, list[str]]]:
     include = "--include=" + ",".join(it.packages)
     downloads = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--only-binary=:all:"]
     platforms = [f"--platform=manylinux{version}_x86_64" for version in ("2014", "_2_17", "_2_28", "_2_34", "_2_36")]
-    pip = [VENV + "/bin/pip", "install", "-q", "--disable-pip-version-check", "--no-index", "--find-links", WHEELS]
     return [
         (
             f"Debian {it.suite} by debootstrap",
             ["debootstrap", "--variant=minbase", include, it.suite, str(root), it.mirror],
         ),
         ("wheels", [*downloads, "--python-version", PYTHON, *platforms, "-d", wheels, *it.requirements]),
-        ("virtual environment", [*inside, "python3", "-m", "venv", VENV]),
-        ("dependencies", [*inside, *pip, *it.requirements]),
         ("services", [*inside, "systemctl", "enable", *it.enabled]),
         ("file system", ["mkfs.ext4", "-q", "-F", "-d", str(root), str(disk), DISK_SIZE]),
     ]
@@ -109,24 +106,24 @@ def steps(it: Plan, *, root: Path, disk: Path) -> list[tuple[str, list[str]]]:
 def ensure(it: Plan, cache: Path, *, say: Callable[[str], None]) -> Image:
     """The image of this plan; made now if it is not in the cache. CalledProcessError when a step fails."""
     folder = cache / it.key
-    image = Image(disk=folder / "disk.raw", kernel=folder / "vmlinuz", initrd=folder / "initrd.img")
+    image = Image(
+        root=folder / "root", disk=folder / "disk.raw", kernel=folder / "vmlinuz", initrd=folder / "initrd.img"
+    )
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="making-", dir=cache) as name:
-            making = Path(name)
-            _make(it, making, say=say)
-            (making / "done").rename(folder)
+            _make(it, Path(name, "done"), log=cache / "build.log", say=say)
+            Path(name, "done").rename(folder)
     return image
 
 
-def _make(it: Plan, making: Path, *, say: Callable[[str], None]) -> None:
-    root, done = making / "root", making / "done"
-    done.mkdir()
-    log = making.parent / "build.log"
-    for text, argv in steps(it, root=root, disk=done / "disk.raw"):
+def _make(it: Plan, folder: Path, *, log: Path, say: Callable[[str], None]) -> None:
+    folder.mkdir()
+    log.unlink(missing_ok=True)
+    for text, argv in steps(it, root=folder / "root", disk=folder / "disk.raw"):
         start = time.monotonic()
         if argv[0] == "mkfs.ext4":
-            _finish(root, done)
+            _finish(folder / "root", folder)
         _run(argv, log)
         say(f"image: {text} ({time.monotonic() - start:.0f} s)")
 
@@ -134,6 +131,8 @@ def _make(it: Plan, making: Path, *, say: Callable[[str], None]) -> None:
 def _finish(root: Path, done: Path) -> None:
     """No password, no identity of its own; kernel and initrd beside the disk."""
     (root / "etc/machine-id").write_text("")
+    (root / "var/lib/dbus/machine-id").unlink(missing_ok=True)  # the first boot would make it everybody's
+    (root / "etc/resolv.conf").write_text("nameserver 10.0.2.3\n")
     (root / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 1\n")
     for name in ("vmlinuz", "initrd.img"):
         shutil.copy(next((root / "boot").glob(f"{name}-*")), done / name)

@@ -81,10 +81,11 @@ class Running:
         self._process = process
 
     def __call__(self, *argv: str, stdin: bytes = b"", seconds: float = 60.0) -> str:
-        """What the command prints. MachineError with its stderr when it fails."""
+        """What the command prints. MachineError with what it said when it fails."""
         found = self.run(argv, stdin=stdin, seconds=seconds)
         if found.returncode != 0:
-            raise MachineError(f"{self.machine.name}: {' '.join(argv)}: {found.returncode}: {found.stderr.strip()}")
+            said = f"{found.stdout[-2000:]}{found.stderr}".strip()
+            raise MachineError(f"{self.machine.name}: {' '.join(argv)}: {found.returncode}: {said}")
         return found.stdout
 
     def sh(self, script: str, *, seconds: float = 60.0) -> str:

@@ -192,11 +192,11 @@ def hold(node: qemu.Running) -> Iterator[Callable[[str], None]]:
             "evictionPressureTransitionPeriod": "1s",
         }
         node("/usr/bin/tee", file, stdin=json.dumps(document).encode())
-        node("/usr/bin/systemctl", "restart", "nodeagent", seconds=300)
+        node("/usr/bin/systemctl", "restart", "nodeagent-agent", seconds=300)
 
     yield apply
     node("/bin/rm", "-f", file)
-    node("/usr/bin/systemctl", "restart", "nodeagent", seconds=300)
+    node("/usr/bin/systemctl", "restart", "nodeagent-agent", seconds=300)
 
 
 def test_the_pod_that_uses_more_than_it_asked_for_is_evicted_first_and_restarts_of_the_agent_restart_nothing(
