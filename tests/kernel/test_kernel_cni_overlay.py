@@ -338,6 +338,42 @@ def test_what_others_take_from_pods_is_theirs_again_within_a_second(
     on(cluster, "a", story)
 
 
+def test_changed_node_addresses_of_both_ends_are_followed_within_a_second(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.node("a")
+    cluster.node("b", flannel_notes("b"))
+    name = cluster.sides.names["a"]
+
+    def local() -> str:
+        shown = json.loads(run(name, "ip", "-j", "-d", "link", "show", "nodeagent.1", check=False).stdout or "[{}]")
+        return str(shown[0].get("linkinfo", {}).get("info_data", {}).get("local"))
+
+    async def story(_: Network) -> None:
+        assert local() == "192.0.2.2"
+        monkeypatch.setitem(ADDRESS, "b", "198.51.100.7")
+        cluster.node("b", flannel_notes("b"))
+        await until(lambda: "dst 198.51.100.7" in entries(cluster, "a"), seconds=1.0)
+        assert "198.51.100.2" not in entries(cluster, "a")
+
+        before = entries(cluster, "a")
+        run(name, "ip", "address", "del", "192.0.2.2/24", "dev", "up0")
+        run(name, "ip", "address", "add", "192.0.2.7/24", "dev", "up0")
+        run(name, "ip", "route", "replace", "default", "via", "192.0.2.1")
+        own = cluster.server.find(scheme.NODES, "a") or {}
+        monkeypatch.setitem(ADDRESS, "a", "192.0.2.7")
+        cluster.node("a", own["metadata"]["annotations"])
+        await until(lambda: local() == "192.0.2.7" and sorted(entries(cluster, "a")) == sorted(before), seconds=1.0)
+        await until(lambda: _announced(cluster) == "192.0.2.7")
+
+    on(cluster, "a", story)
+
+
+def _announced(cluster: Cluster) -> str:
+    own = cluster.server.find(scheme.NODES, "a") or {}
+    return str(own["metadata"]["annotations"][PREFIX + "public-ip"])
+
+
 def test_a_restart_keeps_device_and_entries(cluster: Cluster) -> None:
     cluster.node("a")
     cluster.node("b", flannel_notes("b"))
