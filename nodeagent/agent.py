@@ -71,6 +71,7 @@ class Kubelet:
                 group.create_task(parts.folder.run(), name="static pods")
             if not self._settings.standalone:
                 await parts.services.wait_synced()
+                await parts.registered.wait_synced()
             group.create_task(parts.observer.run(), name="observer")
             group.create_task(parts.pool.run(), name="pods")
             group.create_task(parts.unused.run(), name="unused images")
@@ -118,6 +119,8 @@ class Parts:
             settings, deps, runtime=runtime, health=self.health, machine=machine.read(settings.root)
         )
         self.services = deps.informers.get(scheme.SERVICES, types.Service)
+        own = f"metadata.name={settings.node_name}"
+        self.registered = deps.informers.get(scheme.NODES, types.Node, field_selector=own)
         self.statuses = write.StatusWriter(deps.client)
         self.volumes = Volumes(root=settings.root, client=deps.client, clock=deps.clock, facts=self._downward)
         self.probes = Probes(exec=runtime.execs.run, clock=deps.clock, on_result=self._probed)
@@ -277,7 +280,7 @@ class Parts:
     def _admission(self) -> admit.Node:
         return admit.Node(
             name=self._settings.node_name,
-            labels=self.node.labels,
+            labels=self._labels(),
             allocatable=self.node.allocatable,
             unsafe_sysctls=tuple(self._settings.kubelet.allowed_unsafe_sysctls),
             under=self.node.under or frozenset(),
@@ -285,6 +288,11 @@ class Parts:
             going_down=self.node.going_down,
             user_namespaces=self.health.info is not None and any(h.user_namespaces for h in self.health.info.handlers),
         )
+
+    def _labels(self) -> dict[str, str]:
+        """The labels pods choose this node by: its own, and what others have given it."""
+        known = self.registered.cache.get(self._settings.node_name)
+        return self.node.labels | (dict(known.metadata.labels) if known is not None else {})
 
     def _downward(self, pod: types.Pod) -> downward.Facts:
         worker = self.pool.worker(pod.metadata.uid)

@@ -161,3 +161,14 @@ def test_users_groups_limits_and_settings_reach_the_process(kubectl: Kubectl) ->
     )
     becomes(kubectl, "user", ("0/1", "Completed"))
     assert kubectl.ok("logs", "user") == "1000\n1001\n80\nread-only\n"
+
+
+def test_a_pod_runs_where_a_label_that_somebody_gave_the_node_calls_it(kubectl: Kubectl) -> None:
+    """[sig-scheduling] SchedulerPredicates validates resource limits of pods that are allowed to run."""
+    node = kubectl.ok("get", "nodes", "-o", "jsonpath={.items[0].metadata.name}")
+    kubectl.ok("label", "node", node, "disk=ssd")
+    try:
+        make(kubectl, "picky", box("sleep 600"), nodeSelector={"disk": "ssd"})
+        becomes(kubectl, "picky", ("1/1", "Running"))
+    finally:
+        kubectl.ok("label", "node", node, "disk-")
