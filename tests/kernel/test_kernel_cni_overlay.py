@@ -30,6 +30,7 @@ from kube.client.informer import Informers
 from kube.runtime.clock import SystemClock
 from kube.types import Node
 
+NETWORKD = Path("/lib/systemd/systemd-networkd")
 FLANNEL_MAC = "ee:11:22:33:44:55"
 ADDRESS = {"a": "192.0.2.2", "b": "198.51.100.2"}
 CIDR = {"a": "10.88.1.0/24", "b": "10.88.2.0/24"}
@@ -334,6 +335,53 @@ def test_what_others_take_from_pods_is_theirs_again_within_a_second(
         run(name, *harm.replace("PORT", port).split())
         await until(lambda: cluster.mended > 0 and state() == before, seconds=1.0)
         await until(reached)
+
+    on(cluster, "a", story)
+
+
+def started(name: str, *argv: str) -> "subprocess.Popen[bytes]":
+    words = ["ip", "netns", "exec", name, *argv]
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_systemd_networkd_that_takes_every_interface_for_its_own_breaks_nothing(
+    cluster: Cluster, new_namespace: Callable[[str], str], tmp_path: Path
+) -> None:
+    assert NETWORKD.exists(), f"{NETWORKD} is missing; ./dev test brings it"
+    cluster.node("a")
+    cluster.node("b", flannel_notes("b"))
+    (tmp_path / "all.network").write_text("[Match]\nName=*\n[Network]\nLinkLocalAddressing=no\nIPForward=no\n")
+    pod, name = new_namespace("pod"), cluster.sides.names["a"]
+    variables = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "one", "CNI_NETNS": pod, "CNI_IFNAME": "eth0"}
+    script = (
+        "mount -t tmpfs none /run/systemd && mkdir -p -m 777 /run/systemd/netif/links /run/systemd/netif/leases && "
+        f"mkdir /run/systemd/network && cp {tmp_path}/all.network /run/systemd/network && exec {NETWORKD}"
+    )
+
+    def reached() -> bool:
+        argv = ("busybox", "ping", "-c1", "-W1", POD["b"])
+        return run(pod.rsplit("/", 1)[1], *argv, check=False).returncode == 0
+
+    async def story(_: Network) -> None:
+        written = json.loads((cluster.folder / "a" / "10-nodeagent.conflist").read_text())
+        config = {"cniVersion": "1.0.0", "name": written["name"], **written["plugins"][0]}
+        code, body = await asyncio.to_thread(Plugin().call, variables, json.dumps(config).encode())
+        assert code == 0, body
+        own = cluster.server.find(scheme.NODES, "a") or {}
+        mac = json.loads(own["metadata"]["annotations"][PREFIX + "backend-data"])["VtepMAC"]
+        cluster.sides.flannel("b", peer="a", peer_mac=mac)
+        await until(reached)
+        before, cluster.mended = entries(cluster, "a"), 0
+        daemon = started(name, "unshare", "--mount", "sh", "-c", script)
+        try:
+            await until(lambda: cluster.mended > 0, seconds=10.0)
+            await asyncio.sleep(2.0)
+            assert daemon.poll() is None
+            assert reached()
+            assert sorted(entries(cluster, "a").split()) == sorted(before.split())
+        finally:
+            daemon.terminate()
+            daemon.wait(10)
 
     on(cluster, "a", story)
 
