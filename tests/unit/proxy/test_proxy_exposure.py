@@ -200,6 +200,8 @@ async def ask(port: int) -> tuple[int, bytes]:
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
+    if not head:
+        raise ConnectionResetError("closed without an answer")
     return int(head.split()[1]), body
 
 
@@ -207,7 +209,7 @@ async def once_there(port: int) -> tuple[int, bytes]:
     """The answer, as soon as somebody listens."""
     async with asyncio.timeout(10):
         while True:
-            with contextlib.suppress(ConnectionRefusedError):
+            with contextlib.suppress(ConnectionError):
                 return await ask(port)
             await asyncio.sleep(0.01)
 
