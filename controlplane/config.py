@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from controlplane import errors
-from kube.runtime import config
+from kube.runtime import config, duration
 
 KIND = "ServerConfiguration"
 API_VERSION = "nodeagent/v1"
@@ -26,6 +26,8 @@ class ServerConfiguration(config.Section, frozen=True, kw_only=True):
     cluster_domain: str = "cluster.local"
     cluster_dns: str = msgspec.field(default="10.96.0.10", name="clusterDNS")
     extra_sans: list[str] = msgspec.field(default_factory=list, name="extraSANs")
+    node_monitor_grace_period: str = "50s"
+    """How long a node may be silent before it is NotReady (kube-controller-manager's --node-monitor-grace-period)."""
     kubeconfig: str = ""
     kubeconfig_server: str = ""
     verify_kubelets: bool = True
@@ -48,6 +50,8 @@ class Settings:
     mask: int
     zone: str
     dns: str
+    grace: float
+    """Seconds a node may be silent."""
 
     @property
     def service_ip(self) -> str:
@@ -97,7 +101,18 @@ def check(raw: ServerConfiguration) -> Settings:
         raw.node_cidr_mask_size,
         raw.cluster_domain.strip("."),
         str(dns),
+        _seconds("nodeMonitorGracePeriod", raw.node_monitor_grace_period),
     )
+
+
+def _seconds(field: str, text: str) -> float:
+    try:
+        seconds = duration.parse_duration(text)
+    except ValueError as e:
+        raise _refused(field, text, str(e)) from e
+    if seconds < 1:
+        raise _refused(field, text, "must be at least 1s")
+    return seconds
 
 
 def _advertised(listen: list[str]) -> str:

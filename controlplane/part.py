@@ -44,6 +44,7 @@ def controllers(settings: Settings) -> Build:
         root_ca_pem=root_ca,
         cluster_cidr=str(settings.cluster),
         node_cidr_mask_size=settings.mask,
+        node_grace=settings.grace,
         authority=authority,
     )
 

@@ -18,6 +18,7 @@ def build(
     root_ca_pem: str,
     cluster_cidr: str = "10.244.0.0/16",
     node_cidr_mask_size: int = 24,
+    node_grace: float = 50.0,
     authority: pki.Authority | None = None,
 ) -> Component:
     """All controllers as one component; inside, each is restarted on its own. Without `authority` nothing is signed."""
@@ -28,5 +29,6 @@ def build(
         root_ca_pem=root_ca_pem,
         cluster_cidr=cluster_cidr,
         node_cidr_mask_size=node_cidr_mask_size,
+        node_grace=node_grace,
         authority=authority,
     )

@@ -60,6 +60,7 @@ class Controllers:
         root_ca_pem: str,
         cluster_cidr: str,
         node_cidr_mask_size: int,
+        node_grace: float,
         authority: pki.Authority | None = None,
     ) -> None:
         self._clock = deps.clock
@@ -74,7 +75,7 @@ class Controllers:
             endpointslice.Controller(deps).loop,
             mirroring.Controller(deps).loop,
             nodeipam.Controller(deps, cluster_cidr=cluster_cidr, mask_size=node_cidr_mask_size).loop,
-            nodelifecycle.Controller(deps).loop,
+            nodelifecycle.Controller(deps, grace=node_grace).loop,
             tainteviction.Controller(deps).loop,
             podgc.Controller(deps).loop,
             disruption.Controller(deps).loop,

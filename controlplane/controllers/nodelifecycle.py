@@ -29,11 +29,11 @@ UNHEALTHY_SHARE = 0.55
 _ZONE_LABELS = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone")
 
 
-def silence(node: Node, *, silent_for: float, now: datetime) -> tuple[Condition, ...] | None:
+def silence(node: Node, *, silent_for: float, now: datetime, grace: float = GRACE) -> tuple[Condition, ...] | None:
     """The conditions of a node that has been silent too long, None if it has not or already says so."""
     known = node.status.conditions
     ready = conditions.find(known, "Ready")
-    if silent_for <= (GRACE if ready else STARTUP_GRACE) or (ready and ready.status == "Unknown"):
+    if silent_for <= (grace if ready else STARTUP_GRACE) or (ready and ready.status == "Unknown"):
         return None
     stamp = clock.rfc3339(now)
     return tuple(_unknown(conditions.find(known, type), type, stamp, node) for type in WATCHED)
@@ -136,8 +136,8 @@ class _Sign:
 class Controller:
     """Keys are node names."""
 
-    def __init__(self, deps: Deps) -> None:
-        self._client, self._clock = deps.client, deps.clock
+    def __init__(self, deps: Deps, *, grace: float = GRACE) -> None:
+        self._client, self._clock, self._grace = deps.client, deps.clock, grace
         self._nodes = deps.informers.get(scheme.NODES, Node)
         self._leases = deps.informers.get(scheme.LEASES, Lease, namespace="kube-node-lease")
         self._pods = deps.informers.get(scheme.PODS, Pod)
@@ -190,7 +190,7 @@ class Controller:
             return
         now = self._clock.now()
         silent_for = self._silent_for(name)
-        said = silence(node, silent_for=silent_for, now=now)
+        said = silence(node, silent_for=silent_for, now=now, grace=self._grace)
         if said:
             self._tell(node, "Node {} status is now: NodeNotReady")
             await self._write(name, _node_patch(node, {"status": {"conditions": conditions.to_json(said)}}, "status"))
@@ -202,7 +202,7 @@ class Controller:
         for answer in answers:
             if isinstance(answer, Exception) and not is_not_found(answer):
                 raise answer
-        due = (GRACE if node.status.conditions else STARTUP_GRACE) - silent_for
+        due = (self._grace if node.status.conditions else STARTUP_GRACE) - silent_for
         self.loop.queue.add_after(name, max(0.1, due + 0.1) if _is_ready(node) or 0 <= due < RECHECK else RECHECK)
 
     async def _taint(self, name: str, node: Node, now: datetime) -> None:

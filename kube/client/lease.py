@@ -4,6 +4,7 @@ Owns renewal and its back-off. Must not know what a missing renewal means to oth
 """
 
 import logging
+import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from kube.runtime.clock import Clock, rfc3339_micro
 log = logging.getLogger(__name__)
 
 RENEW_FRACTION = 0.25
+JITTER = 0.04  # of the period; the kubelet spreads its renewals by as much
 
 
 class LeaseKeeper:
@@ -44,7 +46,7 @@ class LeaseKeeper:
 
     async def run(self) -> None:
         """Renew until cancelled."""
-        backoff = Backoff(0.2, 7.0)
+        backoff = Backoff(0.2, 7.0, jitter=0.5)
         while True:
             try:
                 await self.renew()
@@ -55,7 +57,8 @@ class LeaseKeeper:
                 continue
             self._complaint = ""
             backoff.reset()
-            await self._clock.sleep(self._duration * RENEW_FRACTION)
+            # Nodes that were told of the server's return together do not renew together for ever.
+            await self._clock.sleep(self._duration * RENEW_FRACTION * (1 - random.uniform(0, JITTER)))
 
     async def renew(self) -> None:
         """One renewal; raises what the client raises."""

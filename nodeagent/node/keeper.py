@@ -9,6 +9,7 @@ from kube import scheme, status
 from kube.client import errors as client_errors
 from kube.client import lease
 from kube.runtime import clock
+from kube.runtime.backoff import Backoff
 from kube.runtime.component import Deps
 from nodeagent import config, errors
 from nodeagent.cri import records, runtime
@@ -18,7 +19,9 @@ log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 LEASE_NAMESPACE: Final = "kube-node-lease"
-RETRY: Final = 1.0
+RETRY: Final = 0.2  # seconds, the first time
+MAX_RETRY: Final = 7.0
+RETRY_JITTER: Final = 0.5
 IMAGES_EVERY: Final = 30.0
 
 
@@ -106,6 +109,7 @@ class NodeKeeper:
 
     async def _register(self) -> None:
         complaint = ""
+        retries = Backoff(RETRY, MAX_RETRY, jitter=RETRY_JITTER)
         while not self.registered:
             try:
                 found = await self._find_or_create()
@@ -114,7 +118,7 @@ class NodeKeeper:
                 if text != complaint:
                     log.warning("node %s cannot be registered, will try again: %s", self._settings.node_name, text)
                 complaint = text
-                await self._deps.clock.sleep(RETRY)
+                await self._deps.clock.sleep(retries.next())
                 continue
             self.registered = True
             self.lease.owner = {
@@ -145,14 +149,16 @@ class NodeKeeper:
         return found
 
     async def _keep_status(self) -> None:
+        retries = Backoff(RETRY, MAX_RETRY, jitter=RETRY_JITTER)
         while True:
             self._wake.clear()
             try:
                 await self._write()
+                retries.reset()
                 pause = self._settings.status_update
             except (status.ApiError, client_errors.ClientError) as e:
                 log.warning("status of node %s not written: %s", self._settings.node_name, kube.runtime.log.describe(e))
-                pause = RETRY
+                pause = retries.next()
             try:
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
@@ -164,10 +170,10 @@ class NodeKeeper:
         wanted = object.status(self._settings, addresses=self.host_ips, state=await self._state(), before=self._sent)
         now = self._deps.clock.monotonic()
         same = object.without_heartbeat(wanted) == object.without_heartbeat(self._sent)
-        if same and now - self._sent_at < self._settings.status_report:
-            return
         name = self._settings.node_name
         try:
+            if same and now - self._sent_at < self._settings.status_report and await self._stands(wanted):
+                return
             await self._deps.client.patch(
                 scheme.NODES, name, {"status": wanted}, kind="strategic", subresource="status"
             )
@@ -180,6 +186,12 @@ class NodeKeeper:
             return
         self._sent, self._sent_at = wanted, now
         self._tell_ready(wanted)
+
+    async def _stands(self, wanted: Json) -> bool:
+        """Whether the API still shows what was sent: a node that was silent too long is called unknown by others."""
+        found = await self._deps.client.get(scheme.NODES, self._settings.node_name)
+        shown = {each["type"]: each["status"] for each in found.get("status", {}).get("conditions", ())}
+        return all(shown.get(each["type"]) == each["status"] for each in wanted["conditions"])
 
     def _tell_ready(self, wanted: Json) -> None:
         ready = next(c["status"] for c in wanted["conditions"] if c["type"] == "Ready")

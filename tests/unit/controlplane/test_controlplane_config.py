@@ -26,6 +26,8 @@ def test_the_defaults_follow_from_each_other() -> None:
         ({"service_cidr": "nonsense"}, "serviceCIDR: 'nonsense'"),
         ({"cluster_cidr": "10.96.0.0/12"}, "clusterCIDR: '10.96.0.0/12': overlaps serviceCIDR"),
         ({"node_cidr_mask_size": 16}, "nodeCIDRMaskSize: 16: must be above 16"),
+        ({"node_monitor_grace_period": "soon"}, "nodeMonitorGracePeriod: 'soon': invalid duration"),
+        ({"node_monitor_grace_period": "0"}, "nodeMonitorGracePeriod: '0': must be at least 1s"),
         ({"cluster_dns": "10.96.0.1"}, "clusterDNS: '10.96.0.1'"),
         ({"cluster_dns": "10.0.0.1"}, "clusterDNS: '10.0.0.1': must be in serviceCIDR"),
         ({"listen": []}, "listen: []: name at least one ip:port"),

@@ -279,7 +279,8 @@ def lease(server: FakeApiServer) -> dict[str, Any]:
     return found
 
 
-async def test_a_lease_is_made_and_renewed_each_quarter_of_its_duration() -> None:
+async def test_a_lease_is_made_and_renewed_each_quarter_of_its_duration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kube.client.lease.JITTER", 0.0)
     server = FakeApiServer()
     owner = {"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u"}
     async with alongside(keeper(server, owner=owner)):
@@ -291,6 +292,13 @@ async def test_a_lease_is_made_and_renewed_each_quarter_of_its_duration() -> Non
         "renewTime": "2026-11-23T15:00:30.000000Z",
     }
     assert lease(server)["metadata"]["ownerReferences"] == [owner]
+
+
+async def test_renewals_are_spread_so_that_nodes_do_not_all_renew_at_once() -> None:
+    server = FakeApiServer()
+    async with alongside(keeper(server)):
+        await asyncio.sleep(35)
+    assert "2026-11-23T15:00:28.7" < lease(server)["spec"]["renewTime"] < "2026-11-23T15:00:30.0"
 
 
 async def test_a_lease_survives_conflicts_and_outages_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:

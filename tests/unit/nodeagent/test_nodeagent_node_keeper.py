@@ -130,3 +130,13 @@ async def test_a_deleted_node_registers_again(case: Case) -> None:
         case.health.info = await case.runtime.info()
         case.keeper.changed()
         await eventually(lambda: case.node().get("metadata", {}).get("uid"))
+
+
+async def test_a_node_that_others_called_unknown_says_again_that_it_is_ready(case: Case) -> None:
+    case.runtime.network_problem = None
+    async with case.alive():
+        await eventually(lambda: case.ready() == "True")
+        node = case.node()
+        gone = [{**each, "status": "Unknown"} for each in node["status"]["conditions"]]
+        case.server.put(scheme.NODES, {**node, "status": {**node["status"], "conditions": gone}})
+        await eventually(lambda: case.ready() == "True")
