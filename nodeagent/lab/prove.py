@@ -16,7 +16,7 @@ from nodeagent.lab import demo, errors, phases
 
 T = TypeVar("T")
 Object = dict[str, Any]
-API_SECONDS = 30.0
+API_SECONDS = 60.0
 NODES_SECONDS = 60.0
 PODS_SECONDS = 60.0
 POLL_SECONDS = 0.05

@@ -33,8 +33,9 @@ def quick(labs: Keeper) -> Iterator[Lab]:
     lab.exec("server", "sh", "-c", f"printf '{SERVER}' > {DROP_IN}".replace("\n", "\\n"))
     for node in lab.nodes:
         lab.exec(node, "sh", "-c", f"printf '{KUBELET}' > {DROP_IN}".replace("\n", "\\n"))
-    lab.restart("agent")
     lab.restart("server")
+    lab.wait()
+    lab.restart("agent")
     lab.wait()
     yield lab
     labs.close()
