@@ -247,20 +247,28 @@ def script(chains: Mapping[Chain, Sequence[str]], *, gone: Sequence[Chain] = (),
 
 
 def removal(held: Mapping[Chain, Sequence[str]]) -> str:
-    """Text that removes all that is ours and is there. PURE."""
+    """Text that removes all that is ours and is there, and whatever leads to it: upstream's jumps have conditions of
+    their own. PURE.
+    """
     text = []
     for table in TABLES:
         ours = [(t, name) for t, name in held if t == table and _ours((t, name))]
         jumps = [
             f"-D {name} {rule}"
-            for (t, name), rules in JUMPS.items()
+            for (t, name), rules in held.items()
             for rule in rules
-            if t == table and rule in held.get((t, name), ())
+            if t == table and not _ours((t, name)) and _ours((t, _target(rule)))
         ]
         if ours:
             text += [f"*{table}", *(f":{name} - [0:0]" for _, name in ours), *jumps]
             text += [*(f"-X {name}" for _, name in ours), "COMMIT"]
     return "\n".join(text) + "\n"
+
+
+def _target(rule: str) -> str:
+    """The chain a rule leads to, or ""."""
+    words = rule.split()
+    return words[-1] if words[-2:-1] in (["-j"], ["-g"]) else ""
 
 
 def _ours(chain: Chain) -> bool:
