@@ -36,6 +36,7 @@ EMPTY: Final = tuple(
     Path(each)
     for each in ("/var/lib/cni/results", "/var/lib/cni", "/etc/cni/net.d", "/etc/cni", "/opt/cni/bin", "/opt/cni")
 )
+LOOPBACK: Final = layout.CNI_PLUGIN.parent / "loopback"
 CGROUPS: Final = ("kubepods", "kubepods.slice")
 
 
@@ -62,6 +63,9 @@ def remove(host: Host, *, whole: bool) -> None:
         host.remove(path)
     _restore_containerd(host)
     host.run(["systemctl", "daemon-reload"], check=False)
+    # The agent wrote this one with the same text as its own plugin; another's of that name stays.
+    if host.read(LOOPBACK) is not None and host.read(LOOPBACK) == host.read(layout.CNI_PLUGIN):
+        host.remove(LOOPBACK)
     written = [*layout.ETC.glob("00-*.yaml"), layout.CA, layout.KUBECONFIG, layout.ADMIN]
     for path in (*(written if not whole else [layout.ETC, layout.COMMAND, layout.OPT]), *FOLDERS):
         host.remove(path)
