@@ -81,6 +81,7 @@ class PodWorker:
         urgent = changes.urgent(self.pod, pod)
         self._volumes_due |= changes.shown_in_files(self.pod, pod)
         echo = changes.only_status(self._wanted, pod)
+        self._kit.statuses.heed(self.uid, pod)
         self._wanted, self.pod = pod, self._resizing.effective(pod)
         if not echo:
             self._wake.set()

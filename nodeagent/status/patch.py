@@ -49,6 +49,14 @@ def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> Json:
     return found
 
 
+def disturbed(there: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Whether the phase or a condition of ours is another there; what a server adds or leaves out is of no account."""
+    had = {c["type"]: c["status"] for c in there.get("conditions") or ()}
+    if any(had.get(c["type"], c["status"]) != c["status"] for c in ours.get("conditions") or ()):
+        return True
+    return bool(there.get("phase")) and there["phase"] != ours.get("phase", there["phase"])
+
+
 def plain(value: Any) -> Any:
     """A value without what means nothing: the API leaves out what is false, empty or zero."""
     if isinstance(value, dict):

@@ -160,6 +160,7 @@ def test_a_node_that_is_cut_off_keeps_its_pods_and_is_ready_again_when_it_is_not
     expect_reachable(client, "node-2:10250")
     lab.heal()
     within(75, "node-2 to be Ready", lambda: ready(kubectl, "node-2") == "True")
+    kubectl.ok("wait", "--for=condition=Ready", "pods", "--all", "--timeout=60s")
     assert containers(listed(kubectl)) == before
 
 

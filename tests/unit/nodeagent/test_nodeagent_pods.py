@@ -341,3 +341,14 @@ async def test_a_runtime_that_tells_events_is_heard_at_once_and_seldom_listed(
         await eventually(lambda: runtime.running("main").annotations[labels.RESTART_COUNT] == "1", seconds=5)
         await asyncio.sleep(0.5)
         assert runtime.calls.count("ListContainers") - before <= 4
+
+
+async def test_a_condition_that_somebody_else_changed_is_ours_again(node: Node) -> None:
+    node.put()
+    await eventually(node.ready)
+    lost = node.server.find(scheme.PODS, "web", namespace="default")
+    assert lost is not None
+    conditions = [{**c, "status": "False"} if c["type"] == "Ready" else c for c in lost["status"]["conditions"]]
+    node.server.put(scheme.PODS, lost | {"status": lost["status"] | {"conditions": conditions}})
+    assert not node.ready()
+    await eventually(node.ready)
