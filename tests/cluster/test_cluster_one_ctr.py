@@ -10,7 +10,9 @@ SHOW = "ip -o -4 address show eth0; ping -c1 -W5 $(ip route | awk '/default/ {pr
 
 def ctr(one_node: cluster.Running, name: str, script: str) -> str:
     """What a container with a network of its own printed, once it is gone again."""
-    argv = ["ctr", "--namespace", "k8s.io", "run", "--rm", "--cni", IMAGE, name, "sh", "-c", script]
+    # Without a cgroup: ctr's own would be above the node's part of the tree, and stay there.
+    options = ["--rm", "--cni", "--cgroup", ""]
+    argv = ["ctr", "--namespace", "k8s.io", "run", *options, IMAGE, name, "sh", "-c", script]
     return machine.run(one_node.first("node-1"), argv, seconds=60).decode()
 
 
@@ -24,6 +26,6 @@ def test_a_container_of_ctr_gets_an_address_of_the_nodes_range_and_gives_it_back
     said = ctr(one_node, "na-ctr", SHOW)
     assert "inet 10.244." in said
     assert "reached" in said
-    assert leases(one_node) == before
+    assert not leases(one_node) - before, "others may have gone meanwhile: pods of an earlier test"
     links = json.loads(machine.run(one_node.first("node-1"), ["ip", "-j", "link", "show", "master", "cni0"]) or b"[]")
-    assert len([link for link in links if link]) == len(before)
+    assert len([link for link in links if link]) <= len(before)
