@@ -3,6 +3,7 @@
 A prerequisite that is missing fails the test that needs it, by name: a skipped test proves nothing.
 """
 
+import gc
 import os
 import shutil
 import signal
@@ -79,3 +80,10 @@ def _root_where_it_is_needed(request: pytest.FixtureRequest) -> None:
     """Kernel and cluster tests change namespaces, mounts and rules: without root they fail, and say so."""
     if NEEDS_ROOT & set(request.path.relative_to(ROOT).parts):
         request.getfixturevalue("root")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What was collected stays: the garbage collector need not look through it after every few tests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)

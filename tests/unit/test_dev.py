@@ -195,4 +195,4 @@ def test_unit_tests_need_neither_root_nor_packages(dev: ModuleType, monkeypatch:
     ran: list[object] = []
     monkeypatch.setattr(dev, "run_pytest", lambda folders, options: ran.append((folders, options)) or 0)
     assert dev.main(["test", "unit", "-x"]) == 0
-    assert ran == [(["tests/unit"], ["-n", str((os.cpu_count() or 1) + 1), "-x"])]
+    assert ran == [(["tests/unit"], ["-n", str(2 * (os.cpu_count() or 1)), "-x"])]
